@@ -1,0 +1,10 @@
+//! Radiograph in, finding out.
+//!
+//! The ground floor of Hilum: the input contract, the device bundle, the integer engine on tract, the display and the
+//! latency budgets. Training, calibration and device all meet in this crate, so that they see the same pixels.
+
+pub mod contract;
+pub mod files;
+pub mod onnx;
+pub mod preprocess;
+pub mod radiograph;
