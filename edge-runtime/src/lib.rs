@@ -4,7 +4,10 @@
 //! latency budgets. Training, calibration and device all meet in this crate, so that they see the same pixels.
 
 pub mod contract;
+pub mod engine;
 pub mod files;
+pub mod inputs;
 pub mod onnx;
 pub mod preprocess;
+pub mod progress;
 pub mod radiograph;

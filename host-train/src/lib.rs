@@ -1,1 +1,11 @@
-//! x
+//! Data sets to `model.onnx`: recipes, networks, training and evaluation.
+
+pub mod augment;
+pub mod commands;
+pub mod dataset;
+pub mod export;
+pub mod metrics;
+pub mod network;
+pub mod phantom;
+pub mod recipe;
+pub mod training;

@@ -1,1 +1,3 @@
-//! x
+//! fp32 ONNX to int8: calibration, quantisation, and the device bundle.
+
+pub mod calibration;

@@ -1,0 +1,74 @@
+//! tract plans and runs every network; its integer operators are ours ([`operators`]).
+
+pub mod kernels;
+pub mod operators;
+
+use tract_onnx::pb::ModelProto;
+use tract_onnx::prelude::*;
+
+/// A network ready to run, for one image at a time. Cheap to share between threads.
+#[derive(Clone)]
+pub struct Plan {
+    plan: Arc<TypedRunnableModel>,
+    outputs: Vec<String>,
+}
+
+/// Why tract refuses a network.
+#[derive(Debug, thiserror::Error)]
+#[error("the engine cannot run this network: {0}")]
+pub struct EngineError(pub String);
+
+impl From<TractError> for EngineError {
+    fn from(e: TractError) -> EngineError {
+        // The innermost cause names the operator; what surrounds it repeats the graph.
+        EngineError(e.root_cause().to_string())
+    }
+}
+
+impl Plan {
+    /// Plans a float network as tract runs it by itself. With `outputs`, those tensors become the outputs instead of the
+    /// graph's own: how calibration sees every activation.
+    pub fn of_onnx(proto: &ModelProto, outputs: Option<&[String]>) -> Result<Plan, EngineError> {
+        // tract reports most unsupported graphs as errors, but asserts on some: an image of ours must not end the process.
+        let planned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> TractResult<_> {
+            let mut model = tract_onnx::onnx().model_for_proto_model(proto)?;
+            if let Some(names) = outputs {
+                model.select_outputs_by_name(names)?;
+            }
+            model.into_optimized()?.into_runnable()
+        }));
+        let plan = planned.map_err(|_| EngineError("tract gave up while planning it".into()))??;
+        let outputs = match outputs {
+            Some(names) => names.to_vec(),
+            None => proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect(),
+        };
+        Ok(Plan { plan, outputs })
+    }
+
+    /// Plans a graph of [`operators`].
+    pub fn of_model(model: TypedModel, outputs: Vec<String>) -> Result<Plan, EngineError> {
+        Ok(Plan { plan: model.into_runnable()?, outputs })
+    }
+
+    /// Names of the outputs, in the order that [`Plan::run`] gives them.
+    pub fn outputs(&self) -> &[String] {
+        &self.outputs
+    }
+
+    /// Runs one input; each output comes as float values in its own memory order.
+    pub fn run(&self, input: Tensor) -> Result<Vec<Tensor>, EngineError> {
+        let outputs = self.plan.run(tvec!(input.into()))?;
+        Ok(outputs.into_iter().map(|t| t.into_tensor()).collect())
+    }
+
+    /// Runs float input of shape `dims`.
+    pub fn run_f32(&self, dims: &[usize], values: &[f32]) -> Result<Vec<Tensor>, EngineError> {
+        self.run(Tensor::from_shape(dims, values)?)
+    }
+}
+
+/// The values of a float tensor.
+pub fn floats(tensor: &Tensor) -> Result<&[f32], EngineError> {
+    let view = tensor.as_plain_ram().ok_or_else(|| EngineError("an output is not in memory".into()))?;
+    Ok(view.as_slice::<f32>()?)
+}

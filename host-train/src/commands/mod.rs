@@ -1,0 +1,71 @@
+//! One file for each subcommand.
+
+mod evaluate;
+mod phantom;
+mod prepare;
+mod train;
+
+use crate::training::Progress;
+use clap::{Parser, Subcommand};
+use edge_runtime::progress::Reporter;
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the work failed: the message says on what, and what to do
+  2  the command line was not understood
+
+Decision support for research and screening, never a diagnosis.";
+
+/// Data sets to `model.onnx`.
+#[derive(Parser)]
+#[command(name = "host-train", version, about = "Trains and evaluates Hilum's pneumonia screening models", after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Show no progress
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a synthetic chest set, to try the whole chain without data
+    Phantom(phantom::Args),
+    /// Look at a data set, split it by patient and write the manifest
+    Prepare(prepare::Args),
+    /// Train a recipe and export model.onnx
+    Train(train::Args),
+    /// Measure a model on a data set, on the device's own engine
+    Evaluate(evaluate::Args),
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let reporter = Reporter::new(cli.quiet);
+    let result = match cli.command {
+        Command::Phantom(args) => phantom::run(args, &reporter),
+        Command::Prepare(args) => prepare::run(args, &reporter),
+        Command::Train(args) => train::run(args, &reporter),
+        Command::Evaluate(args) => evaluate::run(args, &reporter),
+    };
+    drop(reporter);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("host-train: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Progress for Reporter {
+    fn step(&self, stage: &str, done: usize, of: usize, note: &str) {
+        Reporter::step(self, stage, done, of, note);
+    }
+    fn line(&self, text: &str) {
+        Reporter::line(self, text);
+    }
+}

@@ -1,0 +1,46 @@
+//! Activation ranges: what every tensor between two operators takes on, over real images.
+
+use edge_runtime::contract::{ActivationRanges, InputContract};
+use edge_runtime::engine::{EngineError, Plan, floats};
+use edge_runtime::onnx::{INPUT, pb};
+use edge_runtime::preprocess::Frame;
+
+/// Images whose activations are recorded: more change the ranges of our networks by less than a step.
+pub const IMAGES: usize = 256;
+
+/// Runs `frames` through the float network `model` and records the smallest and largest value of every activation,
+/// always including 0 so that padding and clamps are exact (ONNX `QuantizeLinear` has an integer zero point).
+pub fn record(
+    model: &pb::ModelProto,
+    input: &InputContract,
+    frames: &[Frame],
+    mut progress: impl FnMut(usize),
+) -> Result<ActivationRanges, EngineError> {
+    let graph = model.graph.as_ref().ok_or_else(|| EngineError("the model holds no graph".into()))?;
+    let input_name = graph.input.first().map_or(INPUT, |i| &i.name);
+    let names: Vec<String> = graph
+        .node
+        .iter()
+        .filter(|n| n.op_type != "Constant")
+        .flat_map(|n| n.output.iter().take(1).cloned())
+        .collect();
+    let plan = Plan::of_onnx(model, Some(&names))?;
+    let mut ranges = ActivationRanges::new();
+    let mut widen = |name: &str, values: &[f32]| {
+        let range = ranges.entry(name.to_owned()).or_insert([0.0, 0.0]);
+        for v in values {
+            *range = [range[0].min(*v), range[1].max(*v)];
+        }
+    };
+    let side = input.size as usize;
+    for (i, frame) in frames.iter().enumerate() {
+        let values = frame.to_f32(input);
+        widen(input_name, &values);
+        let outputs = plan.run_f32(&[1, input.channels as usize, side, side], &values)?;
+        for (name, output) in names.iter().zip(&outputs) {
+            widen(name, floats(output)?);
+        }
+        progress(i + 1);
+    }
+    Ok(ranges)
+}
