@@ -7,6 +7,7 @@ pub mod contract;
 pub mod engine;
 pub mod files;
 pub mod inputs;
+pub mod network;
 pub mod onnx;
 pub mod preprocess;
 pub mod progress;

@@ -102,6 +102,13 @@ impl Conv {
             }
             return sum.expect("a kernel has at least one tap");
         }
+        if kernel == 1 && stride == 1 && self.shape.groups == 1 && self.bias.is_none() {
+            // A 1×1 convolution is one matrix product over all pixels of the batch; burn's own takes each image alone.
+            let [n, from, h, w] = x.dims();
+            let pixels = x.swap_dims(0, 1).reshape([from, n * h * w]);
+            let product = self.weight.val().reshape([channels, from]).matmul(pixels);
+            return product.reshape([channels, n, h, w]).swap_dims(0, 1);
+        }
         let (x, padding) = if (top, left) == (bottom, right) {
             (x, [top, left])
         } else {
@@ -369,6 +376,16 @@ mod tests {
             let difference = values((conv.convolve(x) - want).abs().max());
             assert!(difference[0] < 1e-5, "stride {stride}: {difference:?}");
         }
+    }
+
+    #[test]
+    fn the_pointwise_product_equals_a_convolution() {
+        let device = Device::flex();
+        device.seed(4);
+        let conv = pointwise(5, 7, Activation::None, &device);
+        let x = Tensor::<4>::random([2, 5, 4, 3], Distribution::Default, &device);
+        let want = module::conv2d(x.clone(), conv.weight.val(), None, ConvOptions::new([1, 1], [0, 0], [1, 1], 1));
+        assert!(values((conv.convolve(x) - want).abs().max())[0] < 1e-5);
     }
 
     #[test]

@@ -1,0 +1,240 @@
+//! The integer network: what the bundle stores, what QDQ ONNX is lowered to, and what the engine runs.
+//!
+//! Activations are `u8`, channels last (`[height, width, channels]`, batch 1), each with one scale and zero point:
+//! `real = scale · (code − zero_point)`. Weights are `i8` with a scale for each output channel and zero point 0. Sums are
+//! `i32`. This is the arithmetic of ONNX `QLinearConv` (operator version 10).
+
+use serde::{Deserialize, Serialize};
+
+/// A quantised activation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Value {
+    /// `[height, width, channels]`; a vector has height and width 1.
+    pub shape: [u32; 3],
+    /// Real value of one step.
+    pub scale: f32,
+    /// Code of the real 0.
+    pub zero_point: u8,
+}
+
+impl Value {
+    /// Number of codes.
+    pub fn len(&self) -> usize {
+        self.shape.iter().map(|d| *d as usize).product()
+    }
+
+    /// True for a value without codes.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Weights and bias of a convolution or a dense layer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Weights {
+    /// Convolution `[out, kernel_h, kernel_w, in / groups]`; dense `[out, in]`.
+    pub codes: Vec<i8>,
+    /// Real value of one step, for each output channel.
+    pub scales: Vec<f32>,
+    /// In steps of `input scale · scales[channel]`.
+    pub bias: Vec<i32>,
+}
+
+/// Geometry of a convolution or pooling window.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// Rows and columns of the window.
+    pub kernel: [u32; 2],
+    /// Rows and columns between windows.
+    pub stride: [u32; 2],
+    /// Added at top, left, bottom, right: the zero point for a convolution, nothing for a pool.
+    pub padding: [u32; 4],
+}
+
+impl Window {
+    /// `[height, width]` of the output for an input of `[height, width]`; `None` where the window does not fit.
+    pub fn output(&self, input: [u32; 2]) -> Option<[u32; 2]> {
+        let side = |i: usize| {
+            let padded = input[i].checked_add(self.padding[i])?.checked_add(self.padding[i + 2])?;
+            Some(padded.checked_sub(self.kernel[i])?.checked_div(self.stride[i])? + 1)
+        };
+        Some([side(0)?, side(1)?])
+    }
+}
+
+/// What a node computes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Op {
+    /// Convolution of one input. `groups` is 1, the number of channels (depthwise), or divides both channel counts.
+    Conv {
+        /// Geometry.
+        window: Window,
+        /// Groups.
+        groups: u32,
+        /// Weights.
+        weights: Weights,
+    },
+    /// Linear layer over all codes of one input in memory order; gives codes.
+    Dense {
+        /// Weights.
+        weights: Weights,
+    },
+    /// Linear layer that ends the network: gives real values, without a step.
+    Logits {
+        /// Weights.
+        weights: Weights,
+    },
+    /// Largest code in each window.
+    MaxPool {
+        /// Geometry.
+        window: Window,
+    },
+    /// Mean over all rows and columns, `[1, 1, channels]`.
+    GlobalAveragePool,
+    /// Sum of two inputs of one shape.
+    Add,
+}
+
+/// One step of the network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Node {
+    /// Name of the tensor it gives, as in the ONNX graph.
+    pub name: String,
+    /// What it computes.
+    pub op: Op,
+    /// Indices in [`Network::values`].
+    pub inputs: Vec<u32>,
+    /// Index in [`Network::values`] of what it gives; `None` for [`Op::Logits`].
+    pub output: Option<u32>,
+    /// Codes below are raised to this (ReLU).
+    pub low: u8,
+    /// Codes above are lowered to this (ReLU6).
+    pub high: u8,
+}
+
+/// An integer network for one image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Network {
+    /// Activations; number 0 is the input.
+    pub values: Vec<Value>,
+    /// Steps in an order in which each reads only what was computed before.
+    pub nodes: Vec<Node>,
+    /// Index in `values` of the class activation map, `[h, w, labels]`, if there is one.
+    pub map: Option<u32>,
+}
+
+/// Why a network is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("layer `{node}`: {reason}")]
+pub struct NetworkError {
+    /// The node.
+    pub node: String,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// Largest number of codes in one activation: far above any network for these devices, far below any overflow.
+const MAX_CODES: u64 = 1 << 26;
+
+impl Network {
+    /// Checks every index, shape and length, so that running the network cannot go out of bounds.
+    pub fn check(&self) -> Result<(), NetworkError> {
+        let whole = |reason: &str| NetworkError { node: "network".into(), reason: reason.into() };
+        for v in &self.values {
+            let codes = v.shape.iter().try_fold(1u64, |n, d| n.checked_mul(u64::from(*d)));
+            if !codes.is_some_and(|n| (1..=MAX_CODES).contains(&n)) || !(v.scale.is_finite() && v.scale > 0.0) {
+                return Err(whole("an activation has an impossible shape or scale"));
+            }
+        }
+        if self.values.is_empty() || self.nodes.is_empty() {
+            return Err(whole("it has no layers"));
+        }
+        let mut ready = vec![false; self.values.len()];
+        ready[0] = true;
+        for node in &self.nodes {
+            let bad = |reason: &str| Err(NetworkError { node: node.name.clone(), reason: reason.into() });
+            if node.inputs.iter().any(|i| !ready.get(*i as usize).is_some_and(|r| *r)) {
+                return bad("it reads what is not computed yet");
+            }
+            let arity = if node.op == Op::Add { 2 } else { 1 };
+            if node.inputs.len() != arity {
+                return bad("it has the wrong number of inputs");
+            }
+            let x = &self.values[node.inputs[0] as usize];
+            let Some(out) = node.output else {
+                match &node.op {
+                    Op::Logits { weights } if weights_fit(weights, weights.bias.len(), x.len()) => continue,
+                    _ => return bad("it has no output, or its weights do not fit"),
+                }
+            };
+            match ready.get_mut(out as usize) {
+                Some(slot) if !*slot => *slot = true,
+                _ => return bad("its output is no activation, or one that is computed already"),
+            }
+            let y = &self.values[out as usize];
+            let [h, w, c] = x.shape;
+            let fits = match &node.op {
+                Op::Conv { window, groups, weights } => {
+                    let [_, _, out_c] = y.shape;
+                    let g = *groups;
+                    let taps = u64::from(window.kernel[0]) * u64::from(window.kernel[1]);
+                    g > 0
+                        && c % g == 0
+                        && out_c % g == 0
+                        && window_fits(window, [h, w], y.shape)
+                        && taps * u64::from(c / g) <= MAX_CODES
+                        && weights_fit(weights, out_c as usize, taps as usize * (c / g) as usize)
+                }
+                Op::Dense { weights } => weights_fit(weights, y.len(), x.len()),
+                Op::MaxPool { window } => c == y.shape[2] && window_fits(window, [h, w], y.shape) && {
+                    let p = window.padding;
+                    p[0].max(p[2]) < window.kernel[0] && p[1].max(p[3]) < window.kernel[1]
+                },
+                Op::GlobalAveragePool => y.shape == [1, 1, c],
+                Op::Add => y.shape == x.shape && self.values[node.inputs[1] as usize].shape == x.shape,
+                Op::Logits { .. } => false,
+            };
+            if !fits {
+                return bad("its shapes do not fit together");
+            }
+        }
+        if self.nodes.iter().filter(|n| matches!(n.op, Op::Logits { .. })).count() != 1 {
+            return Err(whole("it must give logits exactly once"));
+        }
+        if self.map.is_some_and(|m| !ready.get(m as usize).is_some_and(|r| *r)) {
+            return Err(whole("its class activation map is never computed"));
+        }
+        Ok(())
+    }
+
+    /// Multiply-accumulates of one inference.
+    pub fn macs(&self) -> u64 {
+        self.nodes.iter().map(|n| self.node_macs(n)).sum()
+    }
+
+    /// Multiply-accumulates of one node.
+    pub fn node_macs(&self, node: &Node) -> u64 {
+        match &node.op {
+            Op::Conv { weights, .. } => {
+                let y = &self.values[node.output.unwrap_or(0) as usize];
+                u64::from(y.shape[0]) * u64::from(y.shape[1]) * weights.codes.len() as u64
+            }
+            Op::Dense { weights } | Op::Logits { weights } => weights.codes.len() as u64,
+            _ => 0,
+        }
+    }
+}
+
+fn weights_fit(weights: &Weights, outputs: usize, inputs: usize) -> bool {
+    outputs > 0
+        && weights.bias.len() == outputs
+        && weights.scales.len() == outputs
+        && weights.scales.iter().all(|s| s.is_finite() && *s > 0.0)
+        && outputs.checked_mul(inputs) == Some(weights.codes.len())
+}
+
+fn window_fits(window: &Window, input: [u32; 2], output: [u32; 3]) -> bool {
+    window.kernel.iter().chain(&window.stride).all(|d| (1..=4096).contains(d))
+        && window.padding.iter().all(|p| *p <= 4096)
+        && window.output(input) == Some([output[0], output[1]])
+}
