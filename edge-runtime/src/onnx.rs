@@ -63,9 +63,14 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<pb::ModelProto, OnnxError> {
     }
 }
 
+/// The protobuf bytes of `model`.
+pub fn encode(model: &pb::ModelProto) -> Vec<u8> {
+    model.encode_to_vec()
+}
+
 /// Writes `model` whole or not at all.
 pub fn save(model: &pb::ModelProto, path: &Path) -> Result<(), OnnxError> {
-    write_atomically(path, &model.encode_to_vec()).map_err(|source| OnnxError::Io { path: path.to_owned(), source })
+    write_atomically(path, &encode(model)).map_err(|source| OnnxError::Io { path: path.to_owned(), source })
 }
 
 /// The contract in `model`'s metadata.

@@ -41,6 +41,12 @@ pub fn preprocess(radiograph: &Radiograph, input: &InputContract) -> Frame {
     }
 }
 
+/// The whole radiograph at another size, for people to look at.
+pub fn resize_to(radiograph: &Radiograph, width: u32, height: u32) -> Vec<u8> {
+    let whole = (0.0, 0.0, f64::from(radiograph.width), f64::from(radiograph.height));
+    resize(radiograph, whole, width, height)
+}
+
 fn resize(source: &Radiograph, (left, top, w, h): (f64, f64, f64, f64), to_w: u32, to_h: u32) -> Vec<u8> {
     let whole = w == f64::from(source.width) && h == f64::from(source.height);
     if whole && (source.width, source.height) == (to_w, to_h) {

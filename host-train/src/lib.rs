@@ -2,9 +2,7 @@
 
 pub mod augment;
 pub mod commands;
-pub mod dataset;
 pub mod export;
-pub mod metrics;
 pub mod network;
 pub mod phantom;
 pub mod recipe;

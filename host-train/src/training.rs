@@ -2,9 +2,9 @@
 //! the same random numbers as an unbroken one.
 
 use crate::augment::{augment, rng};
-use crate::dataset::{Dataset, DatasetError, Item, LABELS, Split};
+use quantize::dataset::{Dataset, DatasetError, Item, LABELS, Split};
 use crate::export;
-use crate::metrics::{Metrics, threshold_for_sensitivity, youden_threshold};
+use quantize::metrics::{Metrics, threshold_for_sensitivity, youden_threshold};
 use crate::network::{Network, WeightsError, values};
 use crate::recipe::{NetworkSpec, OperatingPointRule, Recipe, Schedule};
 use burn::module::Module;

@@ -1,4 +1,4 @@
-use crate::dataset::LABELS;
+use quantize::dataset::LABELS;
 use crate::phantom::chest;
 use anyhow::{Context, Result, ensure};
 use edge_runtime::files::write_atomically;

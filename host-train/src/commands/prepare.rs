@@ -1,4 +1,4 @@
-use crate::dataset::{Dataset, LABELS, Split};
+use quantize::dataset::{Dataset, LABELS, Split};
 use anyhow::{Context, Result};
 use edge_runtime::files::write_atomically;
 use edge_runtime::progress::Reporter;
@@ -63,7 +63,7 @@ fn summary(set: &Dataset) -> Value {
                 continue;
             }
             let patients: BTreeSet<&str> = items.iter().map(|i| i.patient.as_str()).collect();
-            let mean = |f: fn(&crate::dataset::Item) -> f32| {
+            let mean = |f: fn(&quantize::dataset::Item) -> f32| {
                 items.iter().map(|i| f64::from(f(i))).sum::<f64>() / items.len() as f64
             };
             classes.push(json!({"split": split.name(), "class": name, "images": items.len(), "patients": patients.len(),
@@ -77,7 +77,7 @@ fn summary(set: &Dataset) -> Value {
     let sizes = match sizes.len() {
         1..=4 => sizes.iter().map(|((w, h), n)| format!("{w}×{h}: {n}")).collect::<Vec<_>>().join(", "),
         n => {
-            let span = |f: fn(&crate::dataset::Item) -> u32| {
+            let span = |f: fn(&quantize::dataset::Item) -> u32| {
                 let all = set.items.iter().map(f);
                 format!("{} to {}", all.clone().min().unwrap_or(0), all.max().unwrap_or(0))
             };

@@ -1,4 +1,4 @@
-use crate::dataset::Dataset;
+use quantize::dataset::Dataset;
 use crate::recipe::Recipe;
 use crate::training::{self, Options};
 use anyhow::{Result, bail};

@@ -1,0 +1,127 @@
+//! The class activation map over the radiograph.
+
+use crate::contract::{InputContract, ResizeRule};
+use crate::model::Inference;
+use crate::radiograph::Radiograph;
+
+/// How strongly each place of the network's frame speaks for the finding, 0 to 1, `width × height`.
+///
+/// A place counts as far as its evidence alone, with the network's bias, would lift the probability above the operating
+/// point: 0 at the threshold and below, 1 at certainty. A negative radiograph therefore stays grey, instead of showing
+/// its least normal corner in red.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Heat {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Row by row.
+    pub values: Vec<f32>,
+}
+
+impl Heat {
+    /// Heat of an inference; `None` where the network has no class activation map.
+    pub fn of(inference: &Inference, threshold: f32) -> Option<Heat> {
+        let map = inference.map.as_ref()?;
+        let logit = |p: f32| (p / (1.0 - p)).ln();
+        let mean = map.evidence.iter().sum::<f32>() / map.evidence.len() as f32;
+        // Mean evidence plus bias is the logit (Zhou et al. 2016).
+        let bias = logit(inference.probability.clamp(1e-6, 1.0 - 1e-6)) - mean;
+        let threshold = threshold.clamp(1e-6, 1.0 - 1e-6);
+        let values = map.evidence.iter().map(|e| {
+            let p = 1.0 / (1.0 + (-(e + bias)).exp());
+            ((p - threshold) / (1.0 - threshold)).clamp(0.0, 1.0)
+        });
+        Some(Heat { width: map.width, height: map.height, values: values.collect() })
+    }
+
+    /// Bilinear value at `(x, y)` of the frame, both 0 to 1; 0 outside.
+    fn at(&self, x: f32, y: f32) -> f32 {
+        if !(0.0..=1.0).contains(&x) || !(0.0..=1.0).contains(&y) {
+            return 0.0;
+        }
+        let place = |v: f32, n: usize| {
+            let v = (v * n as f32 - 0.5).clamp(0.0, (n - 1) as f32);
+            let low = v as usize;
+            (low, (low + 1).min(n - 1), v - low as f32)
+        };
+        let ((x0, x1, fx), (y0, y1, fy)) = (place(x, self.width), place(y, self.height));
+        let v = |x: usize, y: usize| self.values[y * self.width + x];
+        let top = v(x0, y0) * (1.0 - fx) + v(x1, y0) * fx;
+        let bottom = v(x0, y1) * (1.0 - fx) + v(x1, y1) * fx;
+        top * (1.0 - fy) + bottom * fy
+    }
+}
+
+/// An RGB picture, row by row, 3 bytes a pixel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `width × height × 3` bytes.
+    pub rgb: Vec<u8>,
+}
+
+/// The radiograph, at most `max_side` pixels long, with `heat` over it.
+pub fn overlay(radiograph: &Radiograph, heat: Option<&Heat>, input: &InputContract, max_side: u32) -> Picture {
+    let longest = radiograph.width.max(radiograph.height);
+    let scale = |side: u32| (u64::from(side) * u64::from(max_side.min(longest)) / u64::from(longest)).max(1) as u32;
+    let (width, height) = (scale(radiograph.width), scale(radiograph.height));
+    let grey = crate::preprocess::resize_to(radiograph, width, height);
+    // Where a place of the radiograph lies in the network's frame.
+    let (w, h) = (radiograph.width as f32, radiograph.height as f32);
+    let (sx, sy) = match input.resize {
+        ResizeRule::Stretch => (1.0, 1.0),
+        ResizeRule::Letterbox => (w / w.max(h), h / w.max(h)),
+        ResizeRule::CenterCrop => (w / w.min(h), h / w.min(h)),
+    };
+    let mut rgb = Vec::with_capacity(grey.len() * 3);
+    for (i, g) in grey.iter().enumerate() {
+        let x = ((i as u32 % width) as f32 + 0.5) / width as f32;
+        let y = ((i as u32 / width) as f32 + 0.5) / height as f32;
+        let heat = heat.map_or(0.0, |m| m.at((x - 0.5) * sx + 0.5, (y - 0.5) * sy + 0.5));
+        rgb.extend(tint(*g, heat));
+    }
+    Picture { width, height, rgb }
+}
+
+/// Grey under heat: amber to red, opaque up to a half, so that the anatomy stays visible.
+fn tint(grey: u8, heat: f32) -> [u8; 3] {
+    let alpha = 0.5 * heat;
+    let colour = [255.0, 190.0 * (1.0 - heat), 20.0 * (1.0 - heat)];
+    colour.map(|c: f32| (f32::from(grey) * (1.0 - alpha) + c * alpha).round() as u8)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ActivationMap;
+
+    fn inference(probability: f32, evidence: Vec<f32>) -> Inference {
+        let map = ActivationMap { width: 2, height: evidence.len() / 2, evidence };
+        Inference { logits: vec![], probability, map: Some(map) }
+    }
+
+    #[test]
+    fn a_clearly_negative_radiograph_stays_grey() {
+        let heat = Heat::of(&inference(0.01, vec![-1.0, 0.5, 0.2, -0.4]), 0.5).unwrap();
+        assert!(heat.values.iter().all(|v| *v == 0.0), "{heat:?}");
+    }
+
+    #[test]
+    fn the_hottest_place_is_the_one_with_most_evidence() {
+        let heat = Heat::of(&inference(0.9, vec![-3.0, 8.0, 0.0, 0.0]), 0.5).unwrap();
+        assert!(heat.values[1] > 0.9 && heat.values[0] == 0.0, "{heat:?}");
+    }
+
+    #[test]
+    fn the_overlay_keeps_the_shape_of_the_radiograph() {
+        let r = Radiograph { width: 64, height: 32, pixels: vec![9; 2048], format: "PNG" };
+        let input =
+            InputContract { size: 8, channels: 1, resize: ResizeRule::Stretch, mean: vec![0.0], std: vec![1.0] };
+        let p = overlay(&r, None, &input, 32);
+        assert_eq!((p.width, p.height, p.rgb[0]), (32, 16, 9));
+    }
+}

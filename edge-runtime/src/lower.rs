@@ -1,0 +1,344 @@
+//! QDQ ONNX to the integer network: every operator between `DequantizeLinear` and `QuantizeLinear` becomes one node.
+
+use crate::network::{Network, NetworkError, Node, Op, Value, Weights, Window};
+use crate::onnx::{self, MAP, OnnxError, dims, pb};
+use std::collections::HashMap;
+use tract_onnx::pb::type_proto;
+
+/// Why a QDQ model cannot be lowered.
+#[derive(Debug, thiserror::Error)]
+pub enum LowerError {
+    /// A tensor is not stored as expected.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// The network that came out is not sound.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The graph has something that the engine does not run in integers.
+    #[error("node `{node}`: {reason}")]
+    Unsupported {
+        /// The node.
+        node: String,
+        /// What, and what is supported.
+        reason: String,
+    },
+}
+
+/// True if `model` is quantised in QDQ form.
+pub fn is_qdq(model: &pb::ModelProto) -> bool {
+    model.graph.iter().flat_map(|g| &g.node).any(|n| n.op_type == "QuantizeLinear")
+}
+
+/// What a float tensor between two quantisations stands for.
+#[derive(Clone)]
+enum Float {
+    /// The real values of an activation.
+    Value(u32),
+    /// An operator whose output is still to be quantised.
+    Pending { op: Op, inputs: Vec<u32>, shape: [u32; 3], low: f32, high: f32 },
+    /// The real values of a constant: initializer, scale, axis.
+    Constant { codes: String, scale: String },
+}
+
+struct Lowering<'a> {
+    constants: HashMap<&'a str, &'a pb::TensorProto>,
+    floats: HashMap<String, Float>,
+    codes: HashMap<String, u32>,
+    values: Vec<Value>,
+    nodes: Vec<Node>,
+}
+
+/// Lowers `model`, whose weights are int8 per channel or per tensor and whose activations are uint8.
+pub fn lower(model: &pb::ModelProto) -> Result<Network, LowerError> {
+    let no_graph = || unsupported("graph", "it is empty");
+    let graph = model.graph.as_ref().ok_or_else(no_graph)?;
+    let mut l = Lowering {
+        constants: graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect(),
+        floats: HashMap::new(),
+        codes: HashMap::new(),
+        values: vec![],
+        nodes: vec![],
+    };
+    let input = graph.input.iter().find(|i| !l.constants.contains_key(i.name.as_str())).ok_or_else(no_graph)?;
+    let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    for node in &graph.node {
+        l.node(node, input, &outputs)?;
+    }
+    let map = match l.floats.get(MAP) {
+        Some(Float::Value(v)) if outputs.contains(&MAP) => Some(*v),
+        _ => None,
+    };
+    let network = Network { values: l.values, nodes: l.nodes, map };
+    network.check()?;
+    Ok(network)
+}
+
+fn unsupported(node: &str, reason: impl Into<String>) -> LowerError {
+    LowerError::Unsupported { node: node.to_owned(), reason: reason.into() }
+}
+
+impl Lowering<'_> {
+    fn node(&mut self, node: &pb::NodeProto, input: &pb::ValueInfoProto, outputs: &[&str]) -> Result<(), LowerError> {
+        let name = if node.name.is_empty() { node.output.first() } else { Some(&node.name) };
+        let name = name.cloned().unwrap_or_default();
+        let (Some(first), Some(output)) = (node.input.first(), node.output.first()) else {
+            return Err(unsupported(&name, "it has no input or no output"));
+        };
+        let float = match node.op_type.as_str() {
+            "QuantizeLinear" => return self.quantise(&name, node, first, output, input),
+            "DequantizeLinear" => match self.codes.get(first) {
+                Some(v) => Float::Value(*v),
+                None => Float::Constant { codes: first.clone(), scale: node.input.get(1).cloned().unwrap_or_default() },
+            },
+            "Conv" => self.conv(&name, node)?,
+            "Gemm" => self.gemm(&name, node)?,
+            "MaxPool" => {
+                let x = self.value(&name, first)?;
+                let shape = self.values[x as usize].shape;
+                let window = self.window(&name, node, None)?;
+                let out = self.output_shape(&name, &window, shape, shape[2])?;
+                self.pending(Op::MaxPool { window }, vec![x], out)
+            }
+            "GlobalAveragePool" => {
+                let x = self.value(&name, first)?;
+                let [_, _, c] = self.values[x as usize].shape;
+                self.pending(Op::GlobalAveragePool, vec![x], [1, 1, c])
+            }
+            "Add" => {
+                let a = self.value(&name, first)?;
+                let b = self.value(&name, node.input.get(1).map_or("", |s| s))?;
+                let shape = self.values[a as usize].shape;
+                self.pending(Op::Add, vec![a, b], shape)
+            }
+            // Codes keep their memory order; what reads them as a vector permutes its weights instead.
+            "Flatten" | "Identity" => self.floats.get(first).cloned().ok_or_else(|| self.unknown(&name, first))?,
+            "Relu" => self.clamped(&name, first, 0.0, f32::INFINITY)?,
+            "Clip" => {
+                let bound = |i: usize, default: f32| match node.input.get(i).filter(|n| !n.is_empty()) {
+                    Some(n) => self.scalar(&name, n),
+                    None => Ok(default),
+                };
+                let (low, high) = (bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?);
+                self.clamped(&name, first, low, high)?
+            }
+            other => {
+                return Err(unsupported(
+                    &name,
+                    format!(
+                        "operator {other} has no integer form here (Conv, Gemm, Add, MaxPool, GlobalAveragePool, Flatten, \
+                         Relu and Clip have)"
+                    ),
+                ));
+            }
+        };
+        if let (true, Float::Pending { op: Op::Dense { weights }, inputs, .. }) = (outputs.contains(&output.as_str()), &float)
+        {
+            // A linear layer whose sums leave the graph unquantised: the logits.
+            let op = Op::Logits { weights: weights.clone() };
+            self.nodes.push(Node { name, op, inputs: inputs.clone(), output: None, low: 0, high: 255 });
+        }
+        self.floats.insert(output.clone(), float);
+        Ok(())
+    }
+
+    fn pending(&self, op: Op, inputs: Vec<u32>, shape: [u32; 3]) -> Float {
+        Float::Pending { op, inputs, shape, low: f32::NEG_INFINITY, high: f32::INFINITY }
+    }
+
+    fn clamped(&self, name: &str, input: &str, min: f32, max: f32) -> Result<Float, LowerError> {
+        match self.floats.get(input) {
+            Some(Float::Pending { op, inputs, shape, low, high }) => Ok(Float::Pending {
+                op: op.clone(),
+                inputs: inputs.clone(),
+                shape: *shape,
+                low: low.max(min),
+                high: high.min(max),
+            }),
+            _ => Err(unsupported(name, "a clamp must directly follow the operator it belongs to")),
+        }
+    }
+
+    fn quantise(
+        &mut self,
+        name: &str,
+        node: &pb::NodeProto,
+        from: &str,
+        to: &str,
+        input: &pb::ValueInfoProto,
+    ) -> Result<(), LowerError> {
+        let parameter = |i: usize| node.input.get(i).map_or("", |s| s.as_str());
+        let scale = self.scalar(name, parameter(1))?;
+        let zero_point = match onnx::u8s(self.constant(name, parameter(2))?)?.as_slice() {
+            [z] => *z,
+            _ => return Err(unsupported(name, "activations need one uint8 zero point")),
+        };
+        let code = |real: f32| ((real / scale).round_ties_even() + f32::from(zero_point)).clamp(0.0, 255.0) as u8;
+        let id = self.values.len() as u32;
+        if from == input.name {
+            let shape = input_shape(input).ok_or_else(|| unsupported(name, "the input must have shape [1, channels, height, width]"))?;
+            if id != 0 {
+                return Err(unsupported(name, "the input must be quantised first, and once"));
+            }
+            self.values.push(Value { shape, scale, zero_point });
+            self.codes.insert(to.to_owned(), 0);
+            return Ok(());
+        }
+        match self.floats.get(from).cloned() {
+            Some(Float::Pending { op, inputs, shape, low, high }) => {
+                let node = Node { name: name.to_owned(), op, inputs, output: Some(id), low: code(low), high: code(high) };
+                self.values.push(Value { shape, scale, zero_point });
+                self.nodes.push(node);
+                self.codes.insert(to.to_owned(), id);
+                Ok(())
+            }
+            Some(Float::Value(v)) => {
+                let value = &self.values[v as usize];
+                if (value.scale, value.zero_point) != (scale, zero_point) {
+                    return Err(unsupported(name, "an activation is quantised a second time with another scale"));
+                }
+                self.codes.insert(to.to_owned(), v);
+                Ok(())
+            }
+            _ => Err(self.unknown(name, from)),
+        }
+    }
+
+    fn conv(&self, name: &str, node: &pb::NodeProto) -> Result<Float, LowerError> {
+        let x = self.value(name, &node.input[0])?;
+        let shape = self.values[x as usize].shape;
+        let (codes, d, scales) = self.weights(name, node.input.get(1).map_or("", |s| s))?;
+        let [out, per_group, kernel_h, kernel_w] =
+            <[usize; 4]>::try_from(d).map_err(|_| unsupported(name, "only two-dimensional convolutions are supported"))?;
+        let window = self.window(name, node, Some([kernel_h as u32, kernel_w as u32]))?;
+        let groups = u32::try_from(onnx::int_or(node, "group", 1)).unwrap_or(0);
+        // [out, in, h, w] to [out, h, w, in].
+        let taps = kernel_h * kernel_w;
+        let mut ordered = Vec::with_capacity(codes.len());
+        for o in 0..out {
+            for tap in 0..taps {
+                ordered.extend((0..per_group).map(|i| codes[(o * per_group + i) * taps + tap]));
+            }
+        }
+        let bias = self.bias(name, node, out)?;
+        let shape = self.output_shape(name, &window, shape, out as u32)?;
+        let weights = Weights { codes: ordered, scales, bias };
+        Ok(self.pending(Op::Conv { window, groups, weights }, vec![x], shape))
+    }
+
+    fn gemm(&self, name: &str, node: &pb::NodeProto) -> Result<Float, LowerError> {
+        let x = self.value(name, &node.input[0])?;
+        let [h, w, c] = self.values[x as usize].shape.map(|d| d as usize);
+        let scaled = ["alpha", "beta"].iter().any(|a| onnx::attribute(node, a).is_some_and(|a| a.f != 1.0));
+        if onnx::int_or(node, "transB", 0) != 1 || onnx::int_or(node, "transA", 0) != 0 || scaled {
+            return Err(unsupported(name, "Gemm must have transB = 1, transA = 0, alpha = beta = 1"));
+        }
+        let (codes, d, scales) = self.weights(name, node.input.get(1).map_or("", |s| s))?;
+        let [out, depth] = <[usize; 2]>::try_from(d).map_err(|_| unsupported(name, "its weights must be a matrix"))?;
+        if depth != h * w * c {
+            return Err(unsupported(name, format!("it reads {depth} values where {} come in", h * w * c)));
+        }
+        // ONNX flattened [c, h, w]; memory here holds [h, w, c].
+        let mut ordered = Vec::with_capacity(codes.len());
+        for o in 0..out {
+            for pixel in 0..h * w {
+                ordered.extend((0..c).map(|channel| codes[o * depth + channel * h * w + pixel]));
+            }
+        }
+        let bias = self.bias(name, node, out)?;
+        Ok(self.pending(Op::Dense { weights: Weights { codes: ordered, scales, bias } }, vec![x], [1, 1, out as u32]))
+    }
+
+    fn window(&self, name: &str, node: &pb::NodeProto, kernel: Option<[u32; 2]>) -> Result<Window, LowerError> {
+        let bad = |what: &str| unsupported(name, what);
+        let auto_pad = onnx::attribute(node, "auto_pad").map(|a| a.s.as_slice()).unwrap_or(b"NOTSET");
+        if auto_pad != b"NOTSET" && !auto_pad.is_empty() {
+            return Err(bad("auto_pad is not supported: write the padding out"));
+        }
+        if onnx::ints_or(node, "dilations", &[1, 1]) != [1, 1] || onnx::int_or(node, "ceil_mode", 0) != 0 {
+            return Err(bad("dilation and ceil_mode are not supported"));
+        }
+        let read = |key: &str, default: &[i64]| -> Result<Vec<u32>, LowerError> {
+            onnx::ints_or(node, key, default).iter().map(|v| u32::try_from(*v).map_err(|_| bad(key))).collect()
+        };
+        let pair = |v: Vec<u32>| <[u32; 2]>::try_from(v).map_err(|_| bad("its window is not two-dimensional"));
+        let declared = pair(read("kernel_shape", &kernel.unwrap_or([0, 0]).map(i64::from))?)?;
+        if kernel.is_some_and(|k| k != declared) || declared.contains(&0) {
+            return Err(bad("kernel_shape does not fit its weights"));
+        }
+        let stride = pair(read("strides", &[1, 1])?)?;
+        let padding = <[u32; 4]>::try_from(read("pads", &[0; 4])?).map_err(|_| bad("pads must be four numbers"))?;
+        Ok(Window { kernel: declared, stride, padding })
+    }
+
+    fn output_shape(&self, name: &str, window: &Window, [h, w, _]: [u32; 3], channels: u32) -> Result<[u32; 3], LowerError> {
+        let [out_h, out_w] = window.output([h, w]).ok_or_else(|| unsupported(name, "its window does not fit its input"))?;
+        Ok([out_h, out_w, channels])
+    }
+
+    fn unknown(&self, name: &str, tensor: &str) -> LowerError {
+        unsupported(name, format!("its input `{tensor}` is not quantised"))
+    }
+
+    fn value(&self, name: &str, tensor: &str) -> Result<u32, LowerError> {
+        match self.floats.get(tensor) {
+            Some(Float::Value(v)) => Ok(*v),
+            _ => Err(self.unknown(name, tensor)),
+        }
+    }
+
+    fn constant(&self, name: &str, tensor: &str) -> Result<&pb::TensorProto, LowerError> {
+        self.constants.get(tensor).copied().ok_or_else(|| unsupported(name, format!("`{tensor}` is no initializer")))
+    }
+
+    fn scalar(&self, name: &str, tensor: &str) -> Result<f32, LowerError> {
+        match onnx::f32s(self.constant(name, tensor)?)?.as_slice() {
+            [v] => Ok(*v),
+            _ => Err(unsupported(name, format!("`{tensor}` must be one number"))),
+        }
+    }
+
+    fn weights(&self, name: &str, tensor: &str) -> Result<(Vec<i8>, Vec<usize>, Vec<f32>), LowerError> {
+        let Some(Float::Constant { codes, scale }) = self.floats.get(tensor) else {
+            return Err(unsupported(name, format!("its weights `{tensor}` are not dequantised int8")));
+        };
+        let codes = self.constant(name, codes)?;
+        let d = dims(codes)?;
+        let mut scales = onnx::f32s(self.constant(name, scale)?)?;
+        let outputs = d.first().copied().unwrap_or(0);
+        if scales.len() == 1 {
+            scales.resize(outputs, scales[0]);
+        }
+        if scales.len() != outputs || outputs == 0 {
+            return Err(unsupported(name, "its weights need one scale for each output channel"));
+        }
+        Ok((onnx::i8s(codes)?, d, scales))
+    }
+
+    fn bias(&self, name: &str, node: &pb::NodeProto, outputs: usize) -> Result<Vec<i32>, LowerError> {
+        let Some(tensor) = node.input.get(2).filter(|n| !n.is_empty()) else { return Ok(vec![0; outputs]) };
+        let Some(Float::Constant { codes, .. }) = self.floats.get(tensor) else {
+            return Err(unsupported(name, format!("its bias `{tensor}` is not dequantised int32")));
+        };
+        Ok(onnx::i32s(self.constant(name, codes)?)?)
+    }
+}
+
+/// `[height, width, channels]` of a graph input `[1, channels, height, width]`.
+pub fn input_shape(input: &pb::ValueInfoProto) -> Option<[u32; 3]> {
+    use tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue;
+    let type_proto::Value::TensorType(t) = input.r#type.as_ref()?.value.as_ref()?;
+    let dims: Vec<i64> = t
+        .shape
+        .as_ref()?
+        .dim
+        .iter()
+        .map(|d| match d.value {
+            Some(DimValue(v)) => v,
+            _ => 1, // a named batch dimension
+        })
+        .collect();
+    match dims.as_slice() {
+        [1, c, h, w] if [*c, *h, *w].iter().all(|d| (1..=4096).contains(d)) => Some([*h as u32, *w as u32, *c as u32]),
+        _ => None,
+    }
+}

@@ -1,0 +1,7 @@
+//! `edge-runtime`: see `--help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    edge_runtime::commands::run()
+}

@@ -1,0 +1,249 @@
+//! A model ready to read radiographs: the embedded default, a bundle, or an ONNX file.
+
+use crate::bundle::{Bundle, BundleError};
+use crate::contract::{Contract, ContractError};
+use crate::engine::{EngineError, Plan, floats, kernels, operators};
+use crate::files::sha256_hex;
+use crate::lower::{LowerError, input_shape, is_qdq, lower};
+use crate::network::Network;
+use crate::onnx::{self, LOGITS, MAP, OnnxError};
+use crate::preprocess::Frame;
+use std::path::{Path, PathBuf};
+use tract_onnx::prelude::Tensor;
+
+/// The model that ships with the program.
+pub const DEFAULT: &[u8] = include_bytes!("../models/default.hilum");
+
+/// What a model file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A device bundle.
+    Bundle,
+    /// QDQ ONNX, run by the integer engine.
+    OnnxInt8,
+    /// Float ONNX, run by tract as it is.
+    OnnxF32,
+}
+
+impl Format {
+    /// The name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Bundle => "hilum",
+            Format::OnnxInt8 => "onnx-int8",
+            Format::OnnxF32 => "onnx-fp32",
+        }
+    }
+}
+
+/// Why a model is refused.
+#[derive(Debug, thiserror::Error)]
+#[error("model {path}: {reason}")]
+pub struct ModelError {
+    /// The model file.
+    pub path: PathBuf,
+    /// Why.
+    #[source]
+    pub reason: ModelErrorReason,
+}
+
+/// The reason in a [`ModelError`].
+#[derive(Debug, thiserror::Error)]
+pub enum ModelErrorReason {
+    /// The file cannot be read.
+    #[error("cannot be read ({0}); check the path and its permissions")]
+    Io(std::io::Error),
+    /// The bundle is refused.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// Neither a bundle nor ONNX.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// No contract, or a contradictory one.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+    /// The quantised graph is not one of ours.
+    #[error(transparent)]
+    Lower(#[from] LowerError),
+    /// The engine refuses.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Contract and network do not belong together.
+    #[error("its network does not fit its contract: {0}")]
+    Mismatch(String),
+}
+
+/// A model with its plan.
+pub struct Model {
+    /// What it promises.
+    pub contract: Contract,
+    /// SHA-256 that binds weights and threshold: of the bundle's payload, or of the ONNX file.
+    pub digest: String,
+    /// What the file was.
+    pub format: Format,
+    /// Bytes of the file.
+    pub size: usize,
+    /// The integer network, unless the model is float.
+    pub network: Option<Network>,
+    plan: Plan,
+    /// For integer networks, the input code of each pixel value in each channel.
+    codes: Vec<[u8; 256]>,
+}
+
+/// The class activation map: evidence for each label at each place, in units of logits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ActivationMap {
+    /// Columns.
+    pub width: usize,
+    /// Rows.
+    pub height: usize,
+    /// Evidence for the positive label less the mean evidence for the others, row by row.
+    pub evidence: Vec<f32>,
+}
+
+/// What a network gives for one radiograph.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inference {
+    /// The logits.
+    pub logits: Vec<f32>,
+    /// Probability of the positive label.
+    pub probability: f32,
+    /// The class activation map of networks that have one.
+    pub map: Option<ActivationMap>,
+}
+
+impl Model {
+    /// The embedded default model.
+    pub fn embedded() -> Result<Model, ModelError> {
+        Model::from_bytes(DEFAULT, Path::new("(embedded)"))
+    }
+
+    /// Reads a `.hilum` or `.onnx` file; which of the two it is, its first bytes tell.
+    pub fn load(path: &Path) -> Result<Model, ModelError> {
+        let bytes = std::fs::read(path)
+            .map_err(|e| ModelError { path: path.to_owned(), reason: ModelErrorReason::Io(e) })?;
+        Model::from_bytes(&bytes, path)
+    }
+
+    /// Reads a model from memory; `path` is only named in errors.
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Model, ModelError> {
+        Model::read(bytes, path).map_err(|reason| ModelError { path: path.to_owned(), reason })
+    }
+
+    fn read(bytes: &[u8], path: &Path) -> Result<Model, ModelErrorReason> {
+        if bytes.starts_with(&crate::bundle::MAGIC[..5]) || path.extension().is_some_and(|e| e == "hilum") {
+            let (bundle, digest) = Bundle::decode(bytes)?;
+            return Model::of_network(bundle.contract, bundle.network, digest, Format::Bundle, bytes.len());
+        }
+        let proto = onnx::decode(bytes, path)?;
+        let contract = onnx::contract(&proto)?;
+        let digest = sha256_hex(bytes);
+        if is_qdq(&proto) {
+            return Model::of_network(contract, lower(&proto)?, digest, Format::OnnxInt8, bytes.len());
+        }
+        let input = proto.graph.iter().flat_map(|g| &g.input).next();
+        let (side, channels) = (contract.input.size, contract.input.channels);
+        if input.and_then(input_shape) != Some([side, side, channels]) {
+            return Err(ModelErrorReason::Mismatch(format!("the input is not [1, {channels}, {side}, {side}]")));
+        }
+        let has_map = proto.graph.iter().flat_map(|g| &g.output).any(|o| o.name == MAP);
+        let outputs: Vec<String> = [Some(LOGITS), has_map.then_some(MAP)].into_iter().flatten().map(Into::into).collect();
+        let plan = Plan::of_onnx(&proto, Some(&outputs))?;
+        Ok(Model { contract, digest, format: Format::OnnxF32, size: bytes.len(), network: None, plan, codes: vec![] })
+    }
+
+    fn of_network(
+        contract: Contract,
+        network: Network,
+        digest: String,
+        format: Format,
+        size: usize,
+    ) -> Result<Model, ModelErrorReason> {
+        let input = &network.values[0];
+        let (side, channels) = (contract.input.size, contract.input.channels);
+        if input.shape != [side, side, channels] {
+            return Err(ModelErrorReason::Mismatch(format!("the input is not [{side}, {side}, {channels}]")));
+        }
+        let logits = network.nodes.iter().find(|n| n.output.is_none());
+        let count = logits.map_or(0, |n| match &n.op {
+            crate::network::Op::Logits { weights } => weights.bias.len(),
+            _ => 0,
+        });
+        if count != contract.logits() {
+            return Err(ModelErrorReason::Mismatch(format!("{count} logits for {} labels", contract.labels.len())));
+        }
+        let code = |pixel: u8, channel: usize| {
+            let steps = (contract.input.normalise(pixel, channel) / input.scale).round_ties_even();
+            (steps + f32::from(input.zero_point)).clamp(0.0, 255.0) as u8
+        };
+        let codes = (0..channels as usize).map(|c| std::array::from_fn(|p| code(p as u8, c))).collect();
+        let plan = operators::plan(&network)?;
+        Ok(Model { contract, digest, format, size, network: Some(network), plan, codes })
+    }
+
+    /// Reads one frame of the contract's size.
+    pub fn infer(&self, frame: &Frame) -> Result<Inference, EngineError> {
+        let input = &self.contract.input;
+        let side = input.size as usize;
+        let channels = input.channels as usize;
+        let outputs = match &self.network {
+            None => self.plan.run_f32(&[1, channels, side, side], &frame.to_f32(input))?,
+            Some(_) => {
+                let codes: Vec<u8> =
+                    frame.pixels.iter().flat_map(|p| self.codes.iter().map(|c| c[usize::from(*p)])).collect();
+                let tensor = Tensor::from_shape(&[side, side, channels], &codes)?;
+                self.plan.run(tensor)?
+            }
+        };
+        let logits = floats(&outputs[0])?.to_vec();
+        if logits.len() != self.contract.logits() || logits.iter().any(|l| !l.is_finite()) {
+            return Err(EngineError(format!("logits {logits:?} where {} numbers are due", self.contract.logits())));
+        }
+        let map = match outputs.get(1) {
+            Some(map) => Some(self.activation_map(map)?),
+            None => None,
+        };
+        let probability = self.contract.probability(&logits);
+        Ok(Inference { logits, probability, map })
+    }
+
+    fn activation_map(&self, tensor: &Tensor) -> Result<ActivationMap, EngineError> {
+        let labels = self.contract.logits();
+        let (height, width, at): (usize, usize, Box<dyn Fn(usize, usize) -> f32 + '_>) =
+            match (&self.network, tensor.shape()) {
+                (Some(network), [h, w, _]) => {
+                    let value = &network.values[network.map.unwrap_or(0) as usize];
+                    let view = tensor.as_plain_ram().ok_or_else(|| EngineError("the map is not in memory".into()))?;
+                    let codes = view.as_slice::<u8>()?;
+                    let real = move |pixel: usize, label: usize| {
+                        (f32::from(codes[pixel * labels + label]) - f32::from(value.zero_point)) * value.scale
+                    };
+                    (*h, *w, Box::new(real))
+                }
+                (None, [1, _, h, w]) => {
+                    let (values, pixels) = (floats(tensor)?, h * w);
+                    (*h, *w, Box::new(move |pixel: usize, label: usize| values[label * pixels + pixel]))
+                }
+                (_, shape) => return Err(EngineError(format!("a class activation map of shape {shape:?}"))),
+            };
+        let positive = self.contract.positive as usize;
+        let evidence = (0..height * width).map(|pixel| {
+            if labels == 1 {
+                return at(pixel, 0);
+            }
+            let others: f32 = (0..labels).filter(|l| *l != positive).map(|l| at(pixel, l)).sum();
+            at(pixel, positive) - others / (labels - 1) as f32
+        });
+        Ok(ActivationMap { width, height, evidence: evidence.collect() })
+    }
+
+    /// True if the network gives a class activation map.
+    pub fn has_map(&self) -> bool {
+        self.plan.outputs().iter().any(|o| o == MAP)
+    }
+
+    /// Which inner loops run: a kernel's name for integer networks, `tract-f32` for float ones.
+    pub fn kernel(&self) -> &'static str {
+        if self.network.is_some() { kernels::selected().name } else { "tract-f32" }
+    }
+}

@@ -1,0 +1,7 @@
+//! `quantize`: see `--help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    quantize::command::run()
+}

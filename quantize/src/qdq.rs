@@ -1,0 +1,253 @@
+//! Float ONNX to QDQ ONNX: uint8 activations, int8 weights for each output channel, int32 bias.
+//!
+//! The form is the one that ONNX Runtime runs fastest: every operator sits between `DequantizeLinear` and
+//! `QuantizeLinear`, and clamps that the codes already express are left out.
+
+use edge_runtime::contract::ActivationRanges;
+use edge_runtime::onnx::{self, GraphBuilder, OnnxError, pb};
+use std::collections::HashMap;
+use tract_onnx::pb::tensor_proto::DataType;
+
+/// Why a float model cannot be quantised.
+#[derive(Debug, thiserror::Error)]
+pub enum QuantizeError {
+    /// A tensor is not stored as expected.
+    #[error(transparent)]
+    Onnx(#[from] OnnxError),
+    /// It is quantised already.
+    #[error("the model is quantised already: give the float model it came from")]
+    AlreadyQuantised,
+    /// An operator that has no integer form here.
+    #[error("node `{node}`: operator {operator} cannot be quantised (Conv, Gemm, Add, MaxPool, GlobalAveragePool, Flatten, Relu and Clip can)")]
+    Operator {
+        /// The node.
+        node: String,
+        /// Its operator.
+        operator: String,
+    },
+    /// The graph is not wired as expected.
+    #[error("node `{node}`: {reason}")]
+    Graph {
+        /// The node.
+        node: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No range was recorded.
+    #[error("no activation range is known for `{0}`: give images with --calibrate DIR")]
+    NoRange(String),
+}
+
+/// Scale and zero point of an activation.
+#[derive(Clone, Copy, PartialEq)]
+struct Step {
+    scale: f32,
+    zero_point: u8,
+}
+
+impl Step {
+    /// The finest step that covers `[low, high]` and has an integer zero point.
+    fn covering([low, high]: [f32; 2]) -> Step {
+        let (low, high) = (low.min(0.0), high.max(0.0));
+        let span = high - low;
+        let scale = if span > 0.0 && span.is_finite() { span / 255.0 } else { 1.0 / 255.0 };
+        Step { scale, zero_point: (-low / scale).round_ties_even().clamp(0.0, 255.0) as u8 }
+    }
+}
+
+struct Quantizer<'a> {
+    builder: GraphBuilder,
+    constants: HashMap<&'a str, &'a pb::TensorProto>,
+    ranges: &'a ActivationRanges,
+    /// Quantised activations by their float name: the dequantised tensor to read, and its step.
+    steps: HashMap<String, (String, Step)>,
+}
+
+/// Quantises `model` with the activation ranges of its tensors. The graph's inputs, outputs, names and metadata stay.
+pub fn quantize(model: &pb::ModelProto, ranges: &ActivationRanges) -> Result<pb::ModelProto, QuantizeError> {
+    if edge_runtime::lower::is_qdq(model) {
+        return Err(QuantizeError::AlreadyQuantised);
+    }
+    let graph = model.graph.as_ref().ok_or_else(|| QuantizeError::Graph { node: "graph".into(), reason: "it is empty".into() })?;
+    let mut q = Quantizer {
+        builder: GraphBuilder::default(),
+        constants: graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect(),
+        ranges,
+        steps: HashMap::new(),
+    };
+    let inputs: Vec<_> = graph.input.iter().filter(|i| !q.constants.contains_key(i.name.as_str())).cloned().collect();
+    for input in &inputs {
+        let step = q.step(&input.name)?;
+        q.quantised(&input.name, &input.name, step);
+    }
+    q.builder.graph.input = inputs;
+    q.builder.graph.output = graph.output.clone();
+    let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    let mut skip = std::collections::HashSet::new();
+    for node in &graph.node {
+        if skip.contains(&node.output[0]) {
+            continue;
+        }
+        // A clamp right behind an operator, and nowhere else, is part of its output's range.
+        let readers: Vec<_> = graph.node.iter().filter(|n| n.input.contains(&node.output[0])).collect();
+        let clamp = match readers.as_slice() {
+            [one] if matches!(one.op_type.as_str(), "Relu" | "Clip") && !outputs.contains(&node.output[0].as_str()) => Some(*one),
+            _ => None,
+        };
+        let result = clamp.map_or(&node.output[0], |c| &c.output[0]);
+        q.node(node, result, &outputs)?;
+        if clamp.is_some() {
+            skip.insert(result.clone());
+        }
+    }
+    let mut out = q.builder.finish(&graph.name, vec![]);
+    out.metadata_props = model.metadata_props.clone();
+    Ok(out)
+}
+
+impl Quantizer<'_> {
+    fn node(&mut self, node: &pb::NodeProto, result: &str, outputs: &[&str]) -> Result<(), QuantizeError> {
+        let fail = |reason: String| QuantizeError::Graph { node: node.name.clone(), reason };
+        let input = |q: &Self, i: usize| -> Result<(String, Step), QuantizeError> {
+            let name = node.input.get(i).ok_or_else(|| fail(format!("input {i} is missing")))?;
+            q.steps.get(name).cloned().ok_or_else(|| fail(format!("its input `{name}` is no activation")))
+        };
+        let float_result = format!("{result}/float");
+        match node.op_type.as_str() {
+            "Conv" | "Gemm" => {
+                let (x, step) = input(self, 0)?;
+                let weight_name = node.input.get(1).ok_or_else(|| fail("it has no weights".into()))?;
+                let missing = |name: &str| fail(format!("`{name}` is no initializer"));
+                let weight = *self.constants.get(weight_name.as_str()).ok_or_else(|| missing(weight_name))?;
+                if node.op_type == "Gemm" && onnx::int_or(node, "transB", 0) != 1 {
+                    return Err(fail("Gemm must have transB = 1".into()));
+                }
+                let bias = match node.input.get(2).filter(|n| !n.is_empty()) {
+                    Some(name) => {
+                        let tensor = self.constants.get(name.as_str()).ok_or_else(|| missing(name))?;
+                        Some((name, onnx::f32s(tensor)?))
+                    }
+                    None => None,
+                };
+                let (w, b) = self.weights(weight, bias.as_ref().map(|(n, v)| (n.as_str(), v.as_slice())), step)?;
+                let mut inputs = vec![x.as_str(), w.as_str()];
+                inputs.extend(b.as_deref());
+                // The sums of the last linear layer leave the graph without a step: the probability stays fine-grained.
+                let ends = node.op_type == "Gemm" && outputs.contains(&result);
+                let to = if ends { result } else { &float_result };
+                self.builder.node(&node.op_type, &inputs, to, node.attribute.clone());
+                if !ends {
+                    let step = self.step(result)?;
+                    self.quantised(&float_result, result, step);
+                }
+            }
+            "Add" | "GlobalAveragePool" => {
+                let names: Result<Vec<String>, _> = (0..node.input.len()).map(|i| input(self, i).map(|(n, _)| n)).collect();
+                let names = names?;
+                let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
+                self.builder.node(&node.op_type, &inputs, &float_result, node.attribute.clone());
+                let step = self.step(result)?;
+                self.quantised(&float_result, result, step);
+            }
+            // These move codes without changing them, so the step stays.
+            "MaxPool" | "Flatten" | "Identity" => {
+                let (x, step) = input(self, 0)?;
+                self.builder.node(&node.op_type, &[&x], &float_result, node.attribute.clone());
+                self.quantised(&float_result, result, step);
+            }
+            other => return Err(QuantizeError::Operator { node: node.name.clone(), operator: other.to_owned() }),
+        }
+        if outputs.contains(&result)
+            && let Some((dequantised, _)) = self.steps.get(result)
+        {
+            // A graph output keeps its name: the last DequantizeLinear writes it directly.
+            let dequantised = dequantised.clone();
+            for n in &mut self.builder.graph.node {
+                n.output.iter_mut().filter(|o| **o == dequantised).for_each(|o| *o = result.to_owned());
+                n.input.iter_mut().filter(|i| **i == dequantised).for_each(|i| *i = result.to_owned());
+            }
+            self.steps.entry(result.to_owned()).and_modify(|s| s.0 = result.to_owned());
+        }
+        Ok(())
+    }
+
+    fn step(&self, tensor: &str) -> Result<Step, QuantizeError> {
+        let range = self.ranges.get(tensor).ok_or_else(|| QuantizeError::NoRange(tensor.to_owned()))?;
+        Ok(Step::covering(*range))
+    }
+
+    /// `QuantizeLinear` and `DequantizeLinear` behind the float tensor `from`; readers of `name` get the latter.
+    fn quantised(&mut self, from: &str, name: &str, step: Step) {
+        let (scale, zero, codes, dequantised) =
+            (format!("{name}/scale"), format!("{name}/zero_point"), format!("{name}/codes"), format!("{name}/dequantised"));
+        self.builder.floats(&scale, &[], &[step.scale]);
+        self.builder.raw(&zero, &[], DataType::Uint8, vec![step.zero_point]);
+        self.builder.node("QuantizeLinear", &[from, &scale, &zero], &codes, vec![]);
+        self.builder.node("DequantizeLinear", &[&codes, &scale, &zero], &dequantised, vec![]);
+        self.steps.insert(name.to_owned(), (dequantised, step));
+    }
+
+    /// Weights and bias as dequantised initializers; gives the names to read.
+    fn weights(
+        &mut self,
+        weight: &pb::TensorProto,
+        bias: Option<(&str, &[f32])>,
+        input: Step,
+    ) -> Result<(String, Option<String>), QuantizeError> {
+        let name = &weight.name;
+        let dims = onnx::dims(weight)?;
+        let values = onnx::f32s(weight)?;
+        let outputs = dims.first().copied().unwrap_or(0).max(1);
+        let depth = values.len() / outputs;
+        let mut codes = Vec::with_capacity(values.len());
+        let mut scales = Vec::with_capacity(outputs);
+        for (o, row) in values.chunks_exact(depth.max(1)).enumerate() {
+            let top = row.iter().fold(0f32, |m, v| m.max(v.abs()));
+            // A channel of (nearly) zero weights must still leave its bias room in 32 bits.
+            let bias_floor = bias.map_or(0.0, |(_, b)| b.get(o).map_or(0.0, |b| b.abs()) / (input.scale * (1 << 30) as f32));
+            let scale = (top / 127.0).max(bias_floor).max(f32::MIN_POSITIVE * 1e6);
+            codes.extend(row.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 as u8));
+            scales.push(scale);
+        }
+        let axis = || vec![onnx::int("axis", 0)];
+        let (codes_name, scale_name, zero_name) = (format!("{name}/codes"), format!("{name}/scale"), format!("{name}/zero_point"));
+        // The class activation map and the last layer share their weights; each has initializers of its own name.
+        self.builder.raw(&codes_name, &dims, DataType::Int8, codes);
+        self.builder.floats(&scale_name, &[outputs], &scales);
+        self.builder.raw(&zero_name, &[outputs], DataType::Int8, vec![0; outputs]);
+        let weight_out = format!("{name}/dequantised");
+        self.builder.node("DequantizeLinear", &[&codes_name, &scale_name, &zero_name], &weight_out, axis());
+        let Some((bias_name, bias)) = bias else { return Ok((weight_out, None)) };
+        let bias_scales: Vec<f32> = scales.iter().map(|s| s * input.scale).collect();
+        let bias_codes: Vec<u8> = bias
+            .iter()
+            .zip(&bias_scales)
+            .flat_map(|(b, s)| ((f64::from(*b) / f64::from(*s)).round_ties_even() as i32).to_le_bytes())
+            .collect();
+        let (codes_name, scale_name, zero_name) =
+            (format!("{bias_name}/codes"), format!("{bias_name}/scale"), format!("{bias_name}/zero_point"));
+        self.builder.raw(&codes_name, &[outputs], DataType::Int32, bias_codes);
+        self.builder.floats(&scale_name, &[outputs], &bias_scales);
+        self.builder.raw(&zero_name, &[outputs], DataType::Int32, vec![0; 4 * outputs]);
+        let bias_out = format!("{bias_name}/dequantised");
+        self.builder.node("DequantizeLinear", &[&codes_name, &scale_name, &zero_name], &bias_out, axis());
+        Ok((weight_out, Some(bias_out)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_symmetric_input_of_our_networks_quantises_to_the_pixel_itself() {
+        let s = Step::covering([-1.0, 127.0 / 128.0]);
+        assert_eq!((s.scale, s.zero_point), (1.0 / 128.0, 128));
+    }
+
+    #[test]
+    fn a_positive_range_has_zero_point_0() {
+        assert_eq!(Step::covering([0.5, 2.0]).zero_point, 0);
+        assert_eq!(Step::covering([0.0, 0.0]).scale, 1.0 / 255.0);
+    }
+}
