@@ -1,1 +1,4 @@
-//! x
+//! What a clinic device is. The definitions are the files `*.toml` beside this crate's manifest; their type is
+//! [`edge_runtime::board::Board`], because the device reads its own budget from them.
+
+pub mod command;

@@ -1,1 +1,7 @@
-fn main(){}
+//! `boards`: see `--help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    boards::command::run()
+}

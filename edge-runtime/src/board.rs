@@ -157,9 +157,15 @@ mod tests {
     #[test]
     fn every_board_file_is_sound_and_complete() {
         let boards = Board::all().unwrap();
-        for name in
-            ["raspberry-pi-zero-2w", "raspberry-pi-3b", "raspberry-pi-4", "raspberry-pi-5", "jetson-nano", "jetson-orin-nano", HOST]
-        {
+        for name in [
+            "raspberry-pi-zero-2w",
+            "raspberry-pi-3b",
+            "raspberry-pi-4",
+            "raspberry-pi-5",
+            "jetson-nano",
+            "jetson-orin-nano",
+            HOST,
+        ] {
             let board = boards.iter().find(|b| b.name == name).unwrap_or_else(|| panic!("no {name}"));
             assert!(!board.sources.is_empty() && board.cores > 0, "{name}");
         }

@@ -30,7 +30,9 @@ pub enum BundleError {
     #[error("not a Hilum bundle")]
     NotABundle,
     /// From another time.
-    #[error("bundle format {0} is not known here (format {VERSION} is): update edge-runtime, or quantise the model again")]
+    #[error(
+        "bundle format {0} is not known here (format {VERSION} is): update edge-runtime, or quantise the model again"
+    )]
     Version(u16),
     /// Flags that mean something to another version.
     #[error("bundle flags {0:#06x} are not known here: update edge-runtime, or quantise the model again")]

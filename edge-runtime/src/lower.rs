@@ -131,7 +131,8 @@ impl Lowering<'_> {
                 ));
             }
         };
-        if let (true, Float::Pending { op: Op::Dense { weights }, inputs, .. }) = (outputs.contains(&output.as_str()), &float)
+        if let (true, Float::Pending { op: Op::Dense { weights }, inputs, .. }) =
+            (outputs.contains(&output.as_str()), &float)
         {
             // A linear layer whose sums leave the graph unquantised: the logits.
             let op = Op::Logits { weights: weights.clone() };
@@ -175,7 +176,8 @@ impl Lowering<'_> {
         let code = |real: f32| ((real / scale).round_ties_even() + f32::from(zero_point)).clamp(0.0, 255.0) as u8;
         let id = self.values.len() as u32;
         if from == input.name {
-            let shape = input_shape(input).ok_or_else(|| unsupported(name, "the input must have shape [1, channels, height, width]"))?;
+            let shape = input_shape(input)
+                .ok_or_else(|| unsupported(name, "the input must have shape [1, channels, height, width]"))?;
             if id != 0 {
                 return Err(unsupported(name, "the input must be quantised first, and once"));
             }
@@ -185,7 +187,8 @@ impl Lowering<'_> {
         }
         match self.floats.get(from).cloned() {
             Some(Float::Pending { op, inputs, shape, low, high }) => {
-                let node = Node { name: name.to_owned(), op, inputs, output: Some(id), low: code(low), high: code(high) };
+                let node =
+                    Node { name: name.to_owned(), op, inputs, output: Some(id), low: code(low), high: code(high) };
                 self.values.push(Value { shape, scale, zero_point });
                 self.nodes.push(node);
                 self.codes.insert(to.to_owned(), id);
@@ -207,8 +210,8 @@ impl Lowering<'_> {
         let x = self.value(name, &node.input[0])?;
         let shape = self.values[x as usize].shape;
         let (codes, d, scales) = self.weights(name, node.input.get(1).map_or("", |s| s))?;
-        let [out, per_group, kernel_h, kernel_w] =
-            <[usize; 4]>::try_from(d).map_err(|_| unsupported(name, "only two-dimensional convolutions are supported"))?;
+        let [out, per_group, kernel_h, kernel_w] = <[usize; 4]>::try_from(d)
+            .map_err(|_| unsupported(name, "only two-dimensional convolutions are supported"))?;
         let window = self.window(name, node, Some([kernel_h as u32, kernel_w as u32]))?;
         let groups = u32::try_from(onnx::int_or(node, "group", 1)).unwrap_or(0);
         // [out, in, h, w] to [out, h, w, in].
@@ -270,8 +273,15 @@ impl Lowering<'_> {
         Ok(Window { kernel: declared, stride, padding })
     }
 
-    fn output_shape(&self, name: &str, window: &Window, [h, w, _]: [u32; 3], channels: u32) -> Result<[u32; 3], LowerError> {
-        let [out_h, out_w] = window.output([h, w]).ok_or_else(|| unsupported(name, "its window does not fit its input"))?;
+    fn output_shape(
+        &self,
+        name: &str,
+        window: &Window,
+        [h, w, _]: [u32; 3],
+        channels: u32,
+    ) -> Result<[u32; 3], LowerError> {
+        let [out_h, out_w] =
+            window.output([h, w]).ok_or_else(|| unsupported(name, "its window does not fit its input"))?;
         Ok([out_h, out_w, channels])
     }
 

@@ -120,8 +120,8 @@ impl Model {
 
     /// Reads a `.hilum` or `.onnx` file; which of the two it is, its first bytes tell.
     pub fn load(path: &Path) -> Result<Model, ModelError> {
-        let bytes = std::fs::read(path)
-            .map_err(|e| ModelError { path: path.to_owned(), reason: ModelErrorReason::Io(e) })?;
+        let bytes =
+            std::fs::read(path).map_err(|e| ModelError { path: path.to_owned(), reason: ModelErrorReason::Io(e) })?;
         Model::from_bytes(&bytes, path)
     }
 
@@ -147,7 +147,8 @@ impl Model {
             return Err(ModelErrorReason::Mismatch(format!("the input is not [1, {channels}, {side}, {side}]")));
         }
         let has_map = proto.graph.iter().flat_map(|g| &g.output).any(|o| o.name == MAP);
-        let outputs: Vec<String> = [Some(LOGITS), has_map.then_some(MAP)].into_iter().flatten().map(Into::into).collect();
+        let outputs: Vec<String> =
+            [Some(LOGITS), has_map.then_some(MAP)].into_iter().flatten().map(Into::into).collect();
         let plan = Plan::of_onnx(&proto, Some(&outputs))?;
         Ok(Model { contract, digest, format: Format::OnnxF32, size: bytes.len(), network: None, plan, codes: vec![] })
     }

@@ -186,10 +186,12 @@ impl Network {
                         && weights_fit(weights, out_c as usize, taps as usize * (c / g) as usize)
                 }
                 Op::Dense { weights } => weights_fit(weights, y.len(), x.len()),
-                Op::MaxPool { window } => c == y.shape[2] && window_fits(window, [h, w], y.shape) && {
-                    let p = window.padding;
-                    p[0].max(p[2]) < window.kernel[0] && p[1].max(p[3]) < window.kernel[1]
-                },
+                Op::MaxPool { window } => {
+                    c == y.shape[2] && window_fits(window, [h, w], y.shape) && {
+                        let p = window.padding;
+                        p[0].max(p[2]) < window.kernel[0] && p[1].max(p[3]) < window.kernel[1]
+                    }
+                }
                 Op::GlobalAveragePool => y.shape == [1, 1, c],
                 Op::Add => y.shape == x.shape && self.values[node.inputs[1] as usize].shape == x.shape,
                 Op::Logits { .. } => false,

@@ -55,8 +55,7 @@ fn resize(source: &Radiograph, (left, top, w, h): (f64, f64, f64, f64), to_w: u3
     let from = ImageRef::new(source.width, source.height, &source.pixels, PixelType::U8)
         .expect("a radiograph holds width × height bytes");
     let mut to = Image::new(to_w, to_h, PixelType::U8);
-    let options =
-        ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(left, top, w, h);
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::Bilinear)).crop(left, top, w, h);
     Resizer::new().resize(&from, &mut to, &options).expect("equal pixel types and a crop inside the image");
     to.into_vec()
 }

@@ -8,6 +8,19 @@ use std::time::{Duration, Instant};
 /// Seconds between two lines where stderr is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
+/// An error and its causes as one sentence; causes that an outer message already quotes are not said twice.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Shows one stage after another; safe to call from any thread.
 pub struct Reporter {
     state: Mutex<State>,
@@ -87,5 +100,19 @@ impl Drop for Reporter {
         {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::{Context, anyhow};
+
+    #[test]
+    fn a_quoted_cause_is_said_once() {
+        let quoted = anyhow!("no such file").context("a.png: cannot be read (no such file)");
+        assert_eq!(sentence(&quoted), "a.png: cannot be read (no such file)");
+        let plain: anyhow::Result<()> = Err(anyhow!("no such file"));
+        assert_eq!(sentence(&plain.context("a.png").unwrap_err()), "a.png: no such file");
     }
 }

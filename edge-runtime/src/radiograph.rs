@@ -7,7 +7,7 @@ use crate::files::sha256_hex;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits};
 use std::io::{Cursor, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Files larger than this are refused unread (bytes).
 pub const MAX_FILE_BYTES: u64 = 128 << 20;
@@ -35,13 +35,8 @@ pub struct Radiograph {
 #[derive(Debug, thiserror::Error)]
 pub enum RadiographError {
     /// The file cannot be opened or read.
-    #[error("{path}: cannot be read ({source}); check the path and its permissions")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error("cannot be read ({0}); check the path and its permissions")]
+    Io(std::io::Error),
     /// The file holds nothing.
     #[error("the file is empty; copy it again from its source")]
     Empty,
@@ -98,7 +93,7 @@ pub struct SourceFile {
 
 /// Reads `path` whole, at most [`MAX_FILE_BYTES`].
 pub fn read_file(path: &Path) -> Result<SourceFile, RadiographError> {
-    let io = |source| RadiographError::Io { path: path.to_owned(), source };
+    let io = RadiographError::Io;
     let file = std::fs::File::open(path).map_err(io)?;
     if file.metadata().map_err(io)?.is_dir() {
         return Err(io(std::io::Error::other("it is a folder")));
@@ -167,9 +162,7 @@ fn grey(image: DynamicImage) -> Vec<u8> {
         DynamicImage::ImageLuma8(i) => i.into_raw(),
         DynamicImage::ImageLumaA8(i) => i.pixels().map(|p| over_black(p.0[0], p.0[1])).collect(),
         DynamicImage::ImageRgb8(_) => image.into_luma8().into_raw(),
-        DynamicImage::ImageRgba8(_) => {
-            image.into_luma_alpha8().pixels().map(|p| over_black(p.0[0], p.0[1])).collect()
-        }
+        DynamicImage::ImageRgba8(_) => image.into_luma_alpha8().pixels().map(|p| over_black(p.0[0], p.0[1])).collect(),
         wide => {
             let wide: Vec<u16> = wide
                 .into_luma_alpha16()

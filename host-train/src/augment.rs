@@ -82,10 +82,8 @@ fn sample(frame: &Frame, x: f32, y: f32) -> u8 {
 }
 
 fn blur(frame: &Frame, to: u32) -> Frame {
-    let rule =
-        |size| InputContract { size, channels: 1, resize: ResizeRule::Stretch, mean: vec![0.0], std: vec![1.0] };
-    let as_radiograph =
-        |f: Frame| Radiograph { width: f.size, height: f.size, pixels: f.pixels, format: "PNG" };
+    let rule = |size| InputContract { size, channels: 1, resize: ResizeRule::Stretch, mean: vec![0.0], std: vec![1.0] };
+    let as_radiograph = |f: Frame| Radiograph { width: f.size, height: f.size, pixels: f.pixels, format: "PNG" };
     let small = preprocess(&as_radiograph(frame.clone()), &rule(to));
     preprocess(&as_radiograph(small), &rule(frame.size))
 }

@@ -11,7 +11,13 @@ pub const FEATURES: &str = "features";
 type Shape = [usize; 4];
 
 /// The whole network with its contract in `metadata`.
-pub fn network(net: &Network, input: Shape, labels: usize, name: &str, metadata: Vec<(String, String)>) -> pb::ModelProto {
+pub fn network(
+    net: &Network,
+    input: Shape,
+    labels: usize,
+    name: &str,
+    metadata: Vec<(String, String)>,
+) -> pb::ModelProto {
     let mut b = GraphBuilder::default();
     b.input(INPUT, &input);
     let (features, [_, channels, h, w]) = stages(&mut b, net, net.stages.len(), input);

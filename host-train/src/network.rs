@@ -209,8 +209,7 @@ impl Network {
                 let mut from = input.channels as usize;
                 let mut side = input.size as usize;
                 for &to in channels {
-                    let shape =
-                        ConvShape { stride: 1, padding: [1; 4], groups: 1, activation: Activation::Relu };
+                    let shape = ConvShape { stride: 1, padding: [1; 4], groups: 1, activation: Activation::Relu };
                     stages.push(Stage {
                         convs: vec![Conv::new([to, from, 3, 3], *batch_norm, shape, device)],
                         pool: Some(MaxPool2dConfig::new([2, 2]).with_strides([2, 2]).init()),
@@ -218,7 +217,8 @@ impl Network {
                     });
                     (from, side) = (to, side / 2);
                 }
-                let dense = (*head == HeadSpec::FlattenDense).then(|| LinearConfig::new(from * side * side, 128).init(device));
+                let dense =
+                    (*head == HeadSpec::FlattenDense).then(|| LinearConfig::new(from * side * side, 128).init(device));
                 let features = if dense.is_some() { 128 } else { from };
                 Network { stages, head: Head::new(dense, features, labels, *dropout, device) }
             }
@@ -353,7 +353,7 @@ fn mobilenet_v2(blocks: usize, device: &Device) -> (Vec<Stage>, usize) {
 
 /// The values of a tensor in memory order.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
-    tensor.into_data().to_vec::<f32>().expect("networks are float32")
+    tensor.into_data().try_to_vec::<f32>().expect("networks are float32")
 }
 
 #[cfg(test)]
@@ -366,13 +366,13 @@ mod tests {
         let device = Device::flex();
         device.seed(3);
         for stride in [1, 2] {
-            let shape =
-                ConvShape { stride, padding: same(stride), groups: 6, activation: Activation::None };
+            let shape = ConvShape { stride, padding: same(stride), groups: 6, activation: Activation::None };
             let conv = Conv::new([6, 1, 3, 3], false, shape, &device);
             let x = Tensor::<4>::random([2, 6, 8, 8], Distribution::Default, &device);
             let [t, l, b, r] = conv.shape.padding;
             let padded = x.clone().pad((l, r, t, b), PadMode::Constant(0.0));
-            let want = module::conv2d(padded, conv.weight.val(), None, ConvOptions::new([stride; 2], [0, 0], [1, 1], 6));
+            let want =
+                module::conv2d(padded, conv.weight.val(), None, ConvOptions::new([stride; 2], [0, 0], [1, 1], 6));
             let difference = values((conv.convolve(x) - want).abs().max());
             assert!(difference[0] < 1e-5, "stride {stride}: {difference:?}");
         }

@@ -35,8 +35,12 @@ pub fn chest(seed: u64, pneumonia: bool) -> GrayImage {
             ((1.0 - d) * 12.0 + 0.5).clamp(0.0, 1.0)
         };
         let body = ellipse(0.5, 0.62, 0.46, 0.60);
-        let lungs = ellipse(centre_x - gap, centre_y, lung_w, lung_h)
-            .max(ellipse(centre_x + gap, centre_y, lung_w * 0.95, lung_h));
+        let lungs = ellipse(centre_x - gap, centre_y, lung_w, lung_h).max(ellipse(
+            centre_x + gap,
+            centre_y,
+            lung_w * 0.95,
+            lung_h,
+        ));
         let bow = ((x - centre_x).abs() - 0.1).max(0.0);
         let rib = (((y + bow * bow * 1.6) / rib_pitch + rib_phase) * std::f32::consts::TAU).sin().max(0.0).powi(3);
         let spine = (1.0 - ((x - centre_x) / 0.05).powi(2)).max(0.0);

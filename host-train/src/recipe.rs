@@ -240,13 +240,18 @@ impl Recipe {
             return Err("train.learning_rate must lie between 0 and 1".into());
         }
         let size = self.input.size;
-        if !(16..=1024).contains(&size) || (self.input.channels != 1 && self.input.channels != 3) || self.input.std <= 0.0 {
+        if !(16..=1024).contains(&size)
+            || (self.input.channels != 1 && self.input.channels != 3)
+            || self.input.std <= 0.0
+        {
             return Err("input.size must be 16 to 1024, input.channels 1 or 3, input.std above 0".into());
         }
         match &self.network {
             NetworkSpec::Cnn { channels, .. } => {
                 if channels.is_empty() || channels.contains(&0) || size >> channels.len() < 2 {
-                    return Err("network.channels must leave at least 2×2 pixels after halving once for each entry".into());
+                    return Err(
+                        "network.channels must leave at least 2×2 pixels after halving once for each entry".into()
+                    );
                 }
             }
             NetworkSpec::MobilenetV2 { blocks, frozen, .. } => {

@@ -2,9 +2,7 @@
 //! the same random numbers as an unbroken one.
 
 use crate::augment::{augment, rng};
-use quantize::dataset::{Dataset, DatasetError, Item, LABELS, Split};
 use crate::export;
-use quantize::metrics::{Metrics, threshold_for_sensitivity, youden_threshold};
 use crate::network::{Network, WeightsError, values};
 use crate::recipe::{NetworkSpec, OperatingPointRule, Recipe, Schedule};
 use burn::module::Module;
@@ -18,6 +16,8 @@ use edge_runtime::onnx;
 use edge_runtime::preprocess::{Frame, preprocess};
 use edge_runtime::radiograph::{Radiograph, RadiographError, read_file};
 use half::f16;
+use quantize::dataset::{Dataset, DatasetError, Item, LABELS, Split};
+use quantize::metrics::{Metrics, threshold_for_sensitivity, youden_threshold};
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -180,7 +180,8 @@ pub fn train(options: &Options, progress: &impl Progress) -> Result<Metrics, Tra
     let (train_images, val_images) = if frozen > 0 {
         let cache = FeatureCache::new(&network, frozen, &contract)?;
         let variants = recipe.train.variants;
-        let a = cache.features("features of augmented training images", &train_frames, variants, Some(recipe), progress)?;
+        let a =
+            cache.features("features of augmented training images", &train_frames, variants, Some(recipe), progress)?;
         (a, cache.features("features of validation images", &val_frames, 1, None, progress)?)
     } else {
         (Images::Frames(train_frames.clone()), Images::Frames(val_frames.clone()))
@@ -193,8 +194,13 @@ pub fn train(options: &Options, progress: &impl Progress) -> Result<Metrics, Tra
     };
     let t = &recipe.train;
     let mut optimizer: ModuleOptimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(t.weight_decay).init();
-    let mut state =
-        State { recipe: recipe_text.clone(), data: data_digest.clone(), epoch: 0, best_epoch: 0, best_loss: f64::INFINITY };
+    let mut state = State {
+        recipe: recipe_text.clone(),
+        data: data_digest.clone(),
+        epoch: 0,
+        best_epoch: 0,
+        best_loss: f64::INFINITY,
+    };
     let record_error = |path: &Path| {
         let path = path.to_owned();
         move |e: RecordError| TrainError::Checkpoint { path, reason: e.to_string() }
@@ -243,15 +249,22 @@ pub fn train(options: &Options, progress: &impl Progress) -> Result<Metrics, Tra
                 return Err(TrainError::Diverged(value, epoch));
             }
             let grads = GradientsParams::from_grads(loss.backward(), &network);
-            rate = learning_rate(t.learning_rate, t.schedule, (epoch - 1) * steps_per_epoch + step, t.epochs * steps_per_epoch);
+            rate = learning_rate(
+                t.learning_rate,
+                t.schedule,
+                (epoch - 1) * steps_per_epoch + step,
+                t.epochs * steps_per_epoch,
+            );
             network = optimizer.step(rate, network, grads);
             sum += f64::from(value) * indices.len() as f64;
             seen += indices.len();
-            let note = format!("loss {:.4}, {:.1} img/s", sum / seen as f64, seen as f64 / clock.elapsed().as_secs_f64());
+            let note =
+                format!("loss {:.4}, {:.1} img/s", sum / seen as f64, seen as f64 / clock.elapsed().as_secs_f64());
             progress.step(&format!("epoch {epoch}/{}", t.epochs), step + 1, steps_per_epoch, &note);
         }
         let seconds = clock.elapsed().as_secs_f64();
-        let (probabilities, val_loss) = validate(&network.valid(), frozen, &val_images, &val_labels, &contract, &inference);
+        let (probabilities, val_loss) =
+            validate(&network.valid(), frozen, &val_images, &val_labels, &contract, &inference);
         let val = Metrics::new(&probabilities, &val_labels, 0.5);
         let best = val_loss < state.best_loss;
         state.epoch = epoch;
@@ -489,7 +502,8 @@ fn export_model(
 ) -> Result<Metrics, TrainError> {
     let side = input.size as usize;
     let dims = [1, input.channels as usize, side, side];
-    let operating_point = OperatingPoint { threshold: 0.5, sensitivity: 0.0, specificity: 0.0, images: 0, rule: String::new() };
+    let operating_point =
+        OperatingPoint { threshold: 0.5, sensitivity: 0.0, specificity: 0.0, images: 0, rule: String::new() };
     let mut contract = Contract {
         input,
         labels: LABELS.map(String::from).to_vec(),
@@ -512,13 +526,20 @@ fn export_model(
         .par_iter()
         .map(|f| {
             let outputs = plan.run_f32(&dims, &f.to_f32(&contract.input))?;
-            progress.step("validation on the device's engine", done.fetch_add(1, Ordering::Relaxed) + 1, val_frames.len(), "");
+            progress.step(
+                "validation on the device's engine",
+                done.fetch_add(1, Ordering::Relaxed) + 1,
+                val_frames.len(),
+                "",
+            );
             Ok(contract.probability(floats(&outputs[0])?))
         })
         .collect();
     let probabilities = probabilities?;
     let (threshold, rule) = match recipe.operating_point {
-        OperatingPointRule::Youden => (youden_threshold(&probabilities, val_labels), "largest sensitivity + specificity".into()),
+        OperatingPointRule::Youden => {
+            (youden_threshold(&probabilities, val_labels), "largest sensitivity + specificity".into())
+        }
         OperatingPointRule::Sensitivity { at_least } => (
             threshold_for_sensitivity(&probabilities, val_labels, at_least),
             format!("highest threshold with sensitivity of at least {at_least}"),

@@ -18,12 +18,8 @@ pub fn record(
 ) -> Result<ActivationRanges, EngineError> {
     let graph = model.graph.as_ref().ok_or_else(|| EngineError("the model holds no graph".into()))?;
     let input_name = graph.input.first().map_or(INPUT, |i| &i.name);
-    let names: Vec<String> = graph
-        .node
-        .iter()
-        .filter(|n| n.op_type != "Constant")
-        .flat_map(|n| n.output.iter().take(1).cloned())
-        .collect();
+    let names: Vec<String> =
+        graph.node.iter().filter(|n| n.op_type != "Constant").flat_map(|n| n.output.iter().take(1).cloned()).collect();
     let plan = Plan::of_onnx(model, Some(&names))?;
     let mut ranges = ActivationRanges::new();
     let mut widen = |name: &str, values: &[f32]| {

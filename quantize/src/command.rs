@@ -11,7 +11,7 @@ use edge_runtime::files::sha256_hex;
 use edge_runtime::lower::lower;
 use edge_runtime::model::{Format, Model};
 use edge_runtime::onnx;
-use edge_runtime::progress::Reporter;
+use edge_runtime::progress::{Reporter, sentence};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -79,7 +79,7 @@ pub fn run() -> ExitCode {
         }
         Err(e) => {
             drop(progress);
-            eprintln!("quantize: {e:#}");
+            eprintln!("quantize: {}", sentence(&e));
             ExitCode::FAILURE
         }
     }
@@ -173,9 +173,12 @@ fn retune(bundle: &mut Bundle, quantised: &Model, dataset: &Dataset, progress: &
     point.specificity = m.specificity as f32;
     point.images = m.n as u32;
     point.rule = format!("highest threshold with the float model's sensitivity, {target:.3}, on validation images");
-    for (key, value) in
-        [("val_auroc", m.auroc), ("val_accuracy", m.accuracy), ("val_sensitivity", m.sensitivity), ("val_specificity", m.specificity)]
-    {
+    for (key, value) in [
+        ("val_auroc", m.auroc),
+        ("val_accuracy", m.accuracy),
+        ("val_sensitivity", m.sensitivity),
+        ("val_specificity", m.specificity),
+    ] {
         bundle.contract.provenance.metrics.insert(format!("int8_{key}"), value);
     }
     Ok(())

@@ -138,6 +138,8 @@ impl Dataset {
 
     /// Reads every image under `root` and splits them. `progress(done, of)` is called for each file.
     pub fn scan(root: &Path, seed: u64, progress: impl Fn(usize, usize) + Sync) -> Result<Dataset, DatasetError> {
+        // Absolute, so that a manifest serves wherever it is put.
+        let root = &std::fs::canonicalize(root).map_err(|source| DatasetError::Io { path: root.to_owned(), source })?;
         let mut files = Vec::new();
         for given in [None, Some(Split::Train), Some(Split::Val), Some(Split::Test)] {
             for (label, name) in LABELS.iter().enumerate() {
@@ -231,14 +233,14 @@ impl Dataset {
                 }
             }
         }
-        self.items =
-            items.into_iter().zip(splits).map(|((item, _), split)| Item { split, ..item }).collect();
+        self.items = items.into_iter().zip(splits).map(|((item, _), split)| Item { split, ..item }).collect();
     }
 
     /// Reads a manifest written by [`Dataset::manifest`]; its files lie beside it, or under the folder in its first comment.
     pub fn read_manifest(path: &Path) -> Result<Dataset, DatasetError> {
         let bad = |reason: String| DatasetError::Manifest { path: path.to_owned(), reason };
-        let text = std::fs::read_to_string(path).map_err(|source| DatasetError::Io { path: path.to_owned(), source })?;
+        let text =
+            std::fs::read_to_string(path).map_err(|source| DatasetError::Io { path: path.to_owned(), source })?;
         let (first, _) = text.split_once('\n').unwrap_or((&text, ""));
         let root = first.strip_prefix("# root: ").ok_or_else(|| bad("its first line names no root".into()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
@@ -257,7 +259,8 @@ impl Dataset {
         for item in &self.items {
             writer.serialize(item).expect("rows of plain values serialise");
         }
-        let rows = String::from_utf8(writer.into_inner().expect("memory does not fail")).expect("CSV of UTF-8 is UTF-8");
+        let rows =
+            String::from_utf8(writer.into_inner().expect("memory does not fail")).expect("CSV of UTF-8 is UTF-8");
         format!("# root: {}\n{rows}", self.root.display())
     }
 
@@ -377,8 +380,7 @@ mod tests {
 
     #[test]
     fn neither_patients_nor_duplicates_cross_splits() {
-        let mut items: Vec<_> =
-            (0..600).map(|i| item((i % 3 > 0) as u8, &format!("p{}", i / 3), i)).collect();
+        let mut items: Vec<_> = (0..600).map(|i| item((i % 3 > 0) as u8, &format!("p{}", i / 3), i)).collect();
         items[5].0.sha256 = items[590].0.sha256.clone();
         let set = split(items);
         let mut side: HashMap<String, Split> = HashMap::new();

@@ -18,7 +18,9 @@ pub enum QuantizeError {
     #[error("the model is quantised already: give the float model it came from")]
     AlreadyQuantised,
     /// An operator that has no integer form here.
-    #[error("node `{node}`: operator {operator} cannot be quantised (Conv, Gemm, Add, MaxPool, GlobalAveragePool, Flatten, Relu and Clip can)")]
+    #[error(
+        "node `{node}`: operator {operator} cannot be quantised (Conv, Gemm, Add, MaxPool, GlobalAveragePool, Flatten, Relu and Clip can)"
+    )]
     Operator {
         /// The node.
         node: String,
@@ -68,7 +70,10 @@ pub fn quantize(model: &pb::ModelProto, ranges: &ActivationRanges) -> Result<pb:
     if edge_runtime::lower::is_qdq(model) {
         return Err(QuantizeError::AlreadyQuantised);
     }
-    let graph = model.graph.as_ref().ok_or_else(|| QuantizeError::Graph { node: "graph".into(), reason: "it is empty".into() })?;
+    let graph = model
+        .graph
+        .as_ref()
+        .ok_or_else(|| QuantizeError::Graph { node: "graph".into(), reason: "it is empty".into() })?;
     let mut q = Quantizer {
         builder: GraphBuilder::default(),
         constants: graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect(),
@@ -91,7 +96,9 @@ pub fn quantize(model: &pb::ModelProto, ranges: &ActivationRanges) -> Result<pb:
         // A clamp right behind an operator, and nowhere else, is part of its output's range.
         let readers: Vec<_> = graph.node.iter().filter(|n| n.input.contains(&node.output[0])).collect();
         let clamp = match readers.as_slice() {
-            [one] if matches!(one.op_type.as_str(), "Relu" | "Clip") && !outputs.contains(&node.output[0].as_str()) => Some(*one),
+            [one] if matches!(one.op_type.as_str(), "Relu" | "Clip") && !outputs.contains(&node.output[0].as_str()) => {
+                Some(*one)
+            }
             _ => None,
         };
         let result = clamp.map_or(&node.output[0], |c| &c.output[0]);
@@ -142,7 +149,8 @@ impl Quantizer<'_> {
                 }
             }
             "Add" | "GlobalAveragePool" => {
-                let names: Result<Vec<String>, _> = (0..node.input.len()).map(|i| input(self, i).map(|(n, _)| n)).collect();
+                let names: Result<Vec<String>, _> =
+                    (0..node.input.len()).map(|i| input(self, i).map(|(n, _)| n)).collect();
                 let names = names?;
                 let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
                 self.builder.node(&node.op_type, &inputs, &float_result, node.attribute.clone());
@@ -178,8 +186,12 @@ impl Quantizer<'_> {
 
     /// `QuantizeLinear` and `DequantizeLinear` behind the float tensor `from`; readers of `name` get the latter.
     fn quantised(&mut self, from: &str, name: &str, step: Step) {
-        let (scale, zero, codes, dequantised) =
-            (format!("{name}/scale"), format!("{name}/zero_point"), format!("{name}/codes"), format!("{name}/dequantised"));
+        let (scale, zero, codes, dequantised) = (
+            format!("{name}/scale"),
+            format!("{name}/zero_point"),
+            format!("{name}/codes"),
+            format!("{name}/dequantised"),
+        );
         self.builder.floats(&scale, &[], &[step.scale]);
         self.builder.raw(&zero, &[], DataType::Uint8, vec![step.zero_point]);
         self.builder.node("QuantizeLinear", &[from, &scale, &zero], &codes, vec![]);
@@ -204,13 +216,15 @@ impl Quantizer<'_> {
         for (o, row) in values.chunks_exact(depth.max(1)).enumerate() {
             let top = row.iter().fold(0f32, |m, v| m.max(v.abs()));
             // A channel of (nearly) zero weights must still leave its bias room in 32 bits.
-            let bias_floor = bias.map_or(0.0, |(_, b)| b.get(o).map_or(0.0, |b| b.abs()) / (input.scale * (1 << 30) as f32));
+            let bias_floor =
+                bias.map_or(0.0, |(_, b)| b.get(o).map_or(0.0, |b| b.abs()) / (input.scale * (1 << 30) as f32));
             let scale = (top / 127.0).max(bias_floor).max(f32::MIN_POSITIVE * 1e6);
             codes.extend(row.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 as u8));
             scales.push(scale);
         }
         let axis = || vec![onnx::int("axis", 0)];
-        let (codes_name, scale_name, zero_name) = (format!("{name}/codes"), format!("{name}/scale"), format!("{name}/zero_point"));
+        let (codes_name, scale_name, zero_name) =
+            (format!("{name}/codes"), format!("{name}/scale"), format!("{name}/zero_point"));
         // The class activation map and the last layer share their weights; each has initializers of its own name.
         self.builder.raw(&codes_name, &dims, DataType::Int8, codes);
         self.builder.floats(&scale_name, &[outputs], &scales);

@@ -56,7 +56,10 @@ fn print_model(model: &Model, available: &[&str]) {
     row("model", format!("{} (Hilum {})", p.name, p.version));
     row("format", format!("{}, {:.1} KiB", model.format.name(), model.size as f64 / 1024.0));
     row("digest", model.digest.clone());
-    row("input", format!("{0}×{0}, {1} channel(s), {2:?}, (pixel − {3:?}) / {4:?}", i.size, i.channels, i.resize, i.mean, i.std));
+    row(
+        "input",
+        format!("{0}×{0}, {1} channel(s), {2:?}, (pixel − {3:?}) / {4:?}", i.size, i.channels, i.resize, i.mean, i.std),
+    );
     row("labels", format!("{} (looked for: {})", c.labels.join(", "), c.positive_label()));
     row("operating point", format!("probability {:.4}: {}", o.threshold, o.rule));
     row(

@@ -7,6 +7,7 @@ mod scan;
 use crate::board::{Board, HOST};
 use crate::engine::kernels;
 use crate::model::{Model, ModelError};
+use crate::progress::sentence;
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -108,7 +109,6 @@ pub fn run() -> ExitCode {
         Err(Failure::Usage(e)) => (2, e),
         Err(Failure::Model(e)) => (3, e),
     };
-    // One sentence: outer errors that only repeat their cause are not said twice.
-    eprintln!("edge-runtime: {error}");
+    eprintln!("edge-runtime: {}", sentence(&error));
     ExitCode::from(code)
 }

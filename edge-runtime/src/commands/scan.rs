@@ -4,7 +4,7 @@ use crate::files::write_atomically;
 use crate::heatmap::{Heat, Picture, overlay};
 use crate::inputs::image_files;
 use crate::model::{Format, Model};
-use crate::progress::Reporter;
+use crate::progress::{Reporter, sentence};
 use crate::scan::{Finding, ModelId, in_words, scan};
 use crate::screen::DISCLAIMER;
 use anyhow::{Context, anyhow};
@@ -109,7 +109,7 @@ pub fn run(args: Args) -> Result<u8, Failure> {
                 report(path, &finding, &model, &board, args.json).map_err(Failure::Work)?;
                 if let Err(e) = write_pictures(&args, &finding, &model) {
                     failed += 1;
-                    eprintln!("edge-runtime: {e:#}");
+                    eprintln!("edge-runtime: {}", sentence(&e));
                 }
             }
             Err(e) => {
@@ -118,12 +118,9 @@ pub fn run(args: Args) -> Result<u8, Failure> {
                     let line = serde_json::json!({"file": path.display().to_string(), "error": e.to_string()});
                     say(&line.to_string()).map_err(Failure::Work)?;
                 }
-                let named = e.to_string();
-                let name = path.display().to_string();
-                progress.line(&match named.starts_with(&name) {
-                    true => format!("edge-runtime: {named}"),
-                    false => format!("edge-runtime: {name}: {named}"),
-                });
+                // Said even where progress is not: a folder of one bad file must not look like success.
+                let text = format!("edge-runtime: {}: {e}", path.display());
+                if files.len() < 2 { eprintln!("{text}") } else { progress.line(&text) }
             }
         }
         progress.step("scanning", i + 1, files.len(), "");

@@ -122,10 +122,16 @@ impl Prepared {
                     let taps = weights.codes.len() / out;
                     let by_tap =
                         (0..taps).flat_map(|t| (0..out).map(move |c| i16::from(weights.codes[c * taps + t]))).collect();
-                    ("HilumDepthwise", Work::Depthwise { window: *window, weights: by_tap, bias, multiplier: multiplier(weights) })
+                    (
+                        "HilumDepthwise",
+                        Work::Depthwise { window: *window, weights: by_tap, bias, multiplier: multiplier(weights) },
+                    )
                 } else {
                     let multiplier = multiplier(weights);
-                    ("HilumGroupedConv", Work::Grouped { window: *window, groups, weights: weights.clone(), bias, multiplier })
+                    (
+                        "HilumGroupedConv",
+                        Work::Grouped { window: *window, groups, weights: weights.clone(), bias, multiplier },
+                    )
                 }
             }
             LayerOp::Dense { weights } => {

@@ -68,7 +68,10 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
     }
     let c = m.confusion;
     println!("{} images, threshold {:.4}", m.n, m.threshold);
-    println!("AUROC {:.4} (95 % {:.4} to {:.4}), average precision {:.4}", m.auroc, m.auroc_ci95[0], m.auroc_ci95[1], m.average_precision);
+    println!(
+        "AUROC {:.4} (95 % {:.4} to {:.4}), average precision {:.4}",
+        m.auroc, m.auroc_ci95[0], m.auroc_ci95[1], m.average_precision
+    );
     println!("accuracy {:.4}, sensitivity {:.4}, specificity {:.4}", m.accuracy, m.sensitivity, m.specificity);
     println!("precision {:.4}, NPV {:.4}, F1 {:.4}, macro F1 {:.4}", m.precision, m.npv, m.f1, m.macro_f1);
     println!("Brier {:.4}, ECE {:.4}", m.brier, m.ece);

@@ -7,7 +7,7 @@ mod train;
 
 use crate::training::Progress;
 use clap::{Parser, Subcommand};
-use edge_runtime::progress::Reporter;
+use edge_runtime::progress::{Reporter, sentence};
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "\
@@ -55,7 +55,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("host-train: {e:#}");
+            eprintln!("host-train: {}", sentence(&e));
             ExitCode::FAILURE
         }
     }

@@ -1,9 +1,9 @@
-use quantize::dataset::LABELS;
 use crate::phantom::chest;
 use anyhow::{Context, Result, ensure};
 use edge_runtime::files::write_atomically;
 use edge_runtime::progress::Reporter;
 use image::codecs::jpeg::JpegEncoder;
+use quantize::dataset::LABELS;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -26,7 +26,7 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
     }
     let sets = [("train", args.images), ("test", args.images / 4)];
     let total: u64 = sets.iter().map(|s| s.1).sum();
-    let mut number = 0u64;
+    let (mut number, mut first_patient) = (0u64, 0);
     for (split, count) in sets {
         for name in LABELS {
             std::fs::create_dir_all(dir.join(split).join(name)).with_context(|| format!("{}", dir.display()))?;
@@ -35,8 +35,8 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
             let pneumonia = i % 2 == 1;
             let image = chest(args.seed.wrapping_mul(1_000_003).wrapping_add(number), pneumonia);
             number += 1;
-            // Kermany's names, two images of each patient.
-            let (patient, shot) = (number / 4, (i / 2) % 2 + 1);
+            // Kermany's names, two images of each patient; no patient is in both splits.
+            let (patient, shot) = (first_patient + i / 4, (i / 2) % 2 + 1);
             let file = match pneumonia {
                 true => format!("person{patient}_bacteria_{number}.jpeg"),
                 false => format!("IM-{patient:04}-{shot:04}-{number:04}.jpeg"),
@@ -47,8 +47,12 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
             write_atomically(&path, &bytes).with_context(|| format!("{}", path.display()))?;
             progress.step("phantoms", number as usize, total as usize, "");
         }
+        first_patient += count.div_ceil(4);
     }
     println!("{total} synthetic chests in {} (train/, test/)", dir.display());
-    println!("Next: host-train prepare {0} && host-train train --recipe phantom-cnn --data {0} --out run", dir.display());
+    println!(
+        "Next: host-train prepare {0} && host-train train --recipe phantom-cnn --data {0} --out run",
+        dir.display()
+    );
     Ok(())
 }

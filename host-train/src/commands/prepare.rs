@@ -1,7 +1,7 @@
-use quantize::dataset::{Dataset, LABELS, Split};
 use anyhow::{Context, Result};
 use edge_runtime::files::write_atomically;
 use edge_runtime::progress::Reporter;
+use quantize::dataset::{Dataset, LABELS, Split};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -22,8 +22,7 @@ pub struct Args {
 }
 
 pub fn run(args: Args, progress: &Reporter) -> Result<()> {
-    let root = std::fs::canonicalize(&args.data).with_context(|| format!("{}", args.data.display()))?;
-    let set = Dataset::scan(&root, args.seed, |done, of| progress.step("reading images", done, of, ""))?;
+    let set = Dataset::scan(&args.data, args.seed, |done, of| progress.step("reading images", done, of, ""))?;
     write_atomically(&args.out, set.manifest().as_bytes()).with_context(|| format!("{}", args.out.display()))?;
     let summary = summary(&set);
     if args.json {
@@ -66,7 +65,8 @@ fn summary(set: &Dataset) -> Value {
             let mean = |f: fn(&quantize::dataset::Item) -> f32| {
                 items.iter().map(|i| f64::from(f(i))).sum::<f64>() / items.len() as f64
             };
-            classes.push(json!({"split": split.name(), "class": name, "images": items.len(), "patients": patients.len(),
+            classes
+                .push(json!({"split": split.name(), "class": name, "images": items.len(), "patients": patients.len(),
                 "mean_grey": mean(|i| i.mean), "grey_std": mean(|i| i.std)}));
         }
     }

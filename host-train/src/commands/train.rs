@@ -1,8 +1,8 @@
-use quantize::dataset::Dataset;
 use crate::recipe::Recipe;
 use crate::training::{self, Options};
 use anyhow::{Result, bail};
 use edge_runtime::progress::Reporter;
+use quantize::dataset::Dataset;
 use std::path::{Path, PathBuf};
 
 /// The recipes that ship with the program, by name.

@@ -1,0 +1,244 @@
+//! The chain: phantom → prepare → train → evaluate → quantize → inspect → scan → bench, and the device against ONNX Runtime.
+
+use edge_runtime::model::Model;
+use edge_runtime::preprocess::Frame;
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use tests::{json, ok, run};
+
+/// The chain up to the quantised model, made once for all tests here.
+fn chain() -> &'static Path {
+    static CHAIN: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
+    let (_, path) = CHAIN.get_or_init(|| {
+        let dir = tempfile::tempdir().unwrap();
+        let at = dir.path().to_owned();
+        ok("host-train", &["phantom", "data", "--images", "160"], &at);
+        let summary = json("host-train", &["prepare", "data", "--json"], &at);
+        assert_eq!(summary["images"], 200);
+        ok("host-train", &["train", "--recipe", "phantom-cnn", "--data", "manifest.csv", "--out", "run"], &at);
+        let report = json("quantize", &["run/model.onnx", "--data", "data", "--split", "test", "--json"], &at);
+        assert!(report["agreement"].as_f64().unwrap() >= 0.9, "{report}");
+        (dir, at)
+    });
+    path
+}
+
+#[test]
+fn a_trained_model_finds_what_it_was_trained_for() {
+    let at = chain();
+    for model in ["run/model.onnx", "run/model.int8.onnx", "run/model.hilum"] {
+        let m = json("host-train", &["evaluate", "--model", model, "--data", "data", "--json"], at);
+        assert_eq!(m["n"], 40, "{model}");
+        assert!(m["auroc"].as_f64().unwrap() > 0.75, "{model}: {m}");
+        let keys = [
+            "threshold",
+            "accuracy",
+            "auroc_ci95",
+            "average_precision",
+            "sensitivity",
+            "specificity",
+            "precision",
+            "npv",
+            "f1",
+            "macro_f1",
+            "brier",
+            "ece",
+            "confusion",
+        ];
+        assert!(keys.iter().all(|k| !m[k].is_null()), "{m}");
+    }
+}
+
+#[test]
+fn quantize_alone_needs_nothing_but_the_model() {
+    let at = chain();
+    std::fs::create_dir_all(at.join("alone")).unwrap();
+    std::fs::copy(at.join("run/model.onnx"), at.join("alone/m.onnx")).unwrap();
+    ok("quantize", &["alone/m.onnx"], at);
+    assert!(at.join("alone/m.int8.onnx").is_file() && at.join("alone/m.hilum").is_file());
+}
+
+#[test]
+fn bundle_and_int8_onnx_give_the_same_logits() {
+    let at = chain();
+    let a = Model::load(&at.join("run/model.hilum")).unwrap();
+    let b = Model::load(&at.join("run/model.int8.onnx")).unwrap();
+    for frame in frames(64, 20) {
+        assert_eq!(a.infer(&frame).unwrap(), b.infer(&frame).unwrap());
+    }
+}
+
+#[test]
+fn inspect_shows_the_contract() {
+    let at = chain();
+    let i = json("edge-runtime", &["inspect", "run/model.hilum", "--json"], at);
+    assert_eq!(i["labels"][1], "PNEUMONIA");
+    assert_eq!(i["input"]["size"], 64);
+    assert!(i["layers"].as_array().unwrap().len() > 5);
+    assert!(i["operating_point"]["threshold"].as_f64().is_some());
+    assert!(ok("edge-runtime", &["inspect"], at).contains("operating point"));
+}
+
+#[test]
+fn a_scan_says_everything_a_machine_needs() {
+    let at = chain();
+    let out = ok("edge-runtime", &["scan", "data/test", "--model", "run/model.hilum", "--json"], at);
+    let lines: Vec<Value> = out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(lines.len(), 40);
+    let files: Vec<&str> = lines.iter().map(|l| l["file"].as_str().unwrap()).collect();
+    assert!(files.is_sorted());
+    for l in &lines {
+        let p = l["probability"].as_f64().unwrap();
+        assert_eq!(l["positive"].as_bool().unwrap(), p >= l["threshold"].as_f64().unwrap());
+        assert_eq!(l["label"], if l["positive"] == true { "PNEUMONIA" } else { "NORMAL" });
+        assert_eq!(l["sha256"].as_str().unwrap().len(), 64);
+        for stage in ["read", "decode", "preprocess", "infer", "explain", "render", "total"] {
+            assert!(l["latency_ms"][stage].as_f64().is_some(), "{l}");
+        }
+        for key in ["name", "version", "digest", "format"] {
+            assert!(l["model"][key].is_string(), "{l}");
+        }
+        assert!(l["budget_ms"].is_number() && l["within_budget"].is_boolean() && l["image"]["width"] == 192, "{l}");
+    }
+}
+
+#[test]
+fn a_scan_says_to_people_that_it_is_no_diagnosis_and_draws() {
+    let at = chain();
+    let image = first_image(at);
+    let args = ["scan", image.as_str(), "--heatmap", "h.png", "--screen", "s.png", "--board", "raspberry-pi-4"];
+    let text = ok("edge-runtime", &args, at);
+    assert!(
+        text.contains("not a diagnosis") && text.contains("Raspberry Pi 4") && text.contains("operating point"),
+        "{text}"
+    );
+    let size = |f: &str| image::image_dimensions(at.join(f)).unwrap();
+    assert_eq!(size("s.png"), (320, 240));
+    assert_eq!(size("h.png"), (192, 192));
+}
+
+#[test]
+fn bench_measures_every_stage() {
+    let at = chain();
+    let b = json("edge-runtime", &["bench", "--model", "run/model.hilum", "--runs", "5", "--json"], at);
+    for key in ["infer_ms", "infer_cpu_ms", "total_ms", "decode_ms"] {
+        for p in ["p50", "p95", "p99"] {
+            assert!(b[key][p].as_f64().unwrap() >= 0.0, "{b}");
+        }
+    }
+    assert!(b["cold_start_ms"].as_f64().unwrap() > 0.0 && b["cold_start_cpu_ms"].as_f64().unwrap() > 0.0);
+    assert!(b["peak_rss_mib"].as_f64().unwrap() > 1.0 && b["threads"] == 1 && b["kernel"].is_string());
+}
+
+#[test]
+fn every_kernel_and_thread_count_gives_the_same_probability() {
+    let at = chain();
+    let image = first_image(at);
+    let scan = |kernel: &str, threads: &str| {
+        let out = Command::new(tests::binary("edge-runtime"))
+            .args(["scan", &image, "--json", "--threads", threads])
+            .env("HILUM_KERNEL", kernel)
+            .current_dir(at)
+            .output()
+            .unwrap();
+        let line: Value = serde_json::from_slice(&out.stdout).unwrap();
+        line["probability"].as_f64().unwrap()
+    };
+    let want = scan("portable", "1");
+    for kernel in edge_runtime::engine::kernels::available() {
+        assert_eq!(scan(kernel.name, "1"), want, "{}", kernel.name);
+        assert_eq!(scan(kernel.name, "2"), want, "{}", kernel.name);
+    }
+}
+
+#[test]
+fn training_resumes_exactly_and_will_not_overwrite() {
+    let at = chain();
+    let recipe = std::fs::read_to_string(at.join("run/recipe.toml")).unwrap().replace("epochs = 12", "epochs = 3");
+    std::fs::write(at.join("short.toml"), recipe).unwrap();
+    let args = ["train", "--recipe", "short.toml", "--data", "data", "--out"];
+    let train = |out: &'static str, more: &[&str]| run("host-train", &[&args[..], &[out], more].concat(), at);
+    assert_eq!(train("whole", &[]).code, Some(0));
+    let again = train("whole", &[]);
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains("--resume"), "{}", again.stderr);
+
+    // Stop a second run as soon as its first epoch is kept, then go on with it.
+    let mut child = Command::new(tests::binary("host-train")).args(args).arg("broken").current_dir(at).spawn().unwrap();
+    let state = at.join("broken/state.json");
+    while !state.is_file() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    assert_eq!(train("broken", &["--resume"]).code, Some(0));
+    let losses = |run: &str| -> Vec<(Value, Value)> {
+        let text = std::fs::read_to_string(at.join(run).join("metrics.jsonl")).unwrap();
+        text.lines()
+            .map(|l| serde_json::from_str::<Value>(l).unwrap())
+            .map(|m| (m["epoch"].clone(), m["val_loss"].clone()))
+            .collect()
+    };
+    assert_eq!(losses("whole"), losses("broken"));
+}
+
+#[test]
+fn boards_are_listed_and_shown() {
+    let at = Path::new(".");
+    let all = json("boards", &["list", "--json"], at);
+    assert!(all.as_array().unwrap().len() >= 7);
+    assert!(ok("boards", &["list"], at).contains("jetson-orin-nano"));
+    assert!(ok("boards", &["show", "raspberry-pi-5"], at).contains("Cortex-A76"));
+    assert_eq!(run("boards", &["show", "raspberry-pi-9"], at).code, Some(1));
+}
+
+#[test]
+fn the_device_computes_what_onnx_runtime_computes() {
+    let at = chain();
+    let python = std::env::var("HILUM_PYTHON").unwrap_or_else(|_| "python3".into());
+    let there = Command::new(&python).args(["-c", "import onnxruntime, numpy"]).output();
+    if !there.is_ok_and(|o| o.status.success()) {
+        eprintln!("skipped: {python} has no onnxruntime and numpy (set HILUM_PYTHON to one that has)");
+        return;
+    }
+    let model = Model::load(&at.join("run/model.hilum")).unwrap();
+    let input = &model.contract.input;
+    let mut frames = frames(input.size, 100);
+    for path in edge_runtime::inputs::image_files(&at.join("data/train")).unwrap().iter().take(100) {
+        frames.push(quantize::evaluation::frame(path, input).unwrap());
+    }
+    let bytes: Vec<u8> = frames.iter().flat_map(|f| f.to_f32(input)).flat_map(f32::to_le_bytes).collect();
+    std::fs::write(at.join("inputs.f32"), bytes).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnxruntime_logits.py");
+    let out =
+        Command::new(&python).arg(script).args(["run/model.int8.onnx", "inputs.f32"]).current_dir(at).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let theirs: Vec<Vec<f32>> = serde_json::from_slice(&out.stdout).unwrap();
+    let ours: Vec<Vec<f32>> = frames.iter().map(|f| model.infer(f).unwrap().logits).collect();
+    let all = || ours.iter().flatten().copied();
+    // The logits leave without a quantisation of their own; the step they would have is their range over 255.
+    let step = (all().fold(f32::MIN, f32::max) - all().fold(f32::MAX, f32::min)) / 255.0;
+    for (a, b) in ours.iter().flatten().zip(theirs.iter().flatten()) {
+        assert!((a - b).abs() <= step, "{a} here, {b} there, step {step}");
+    }
+    eprintln!("{} images agree with ONNX Runtime within {step}", frames.len());
+}
+
+fn first_image(at: &Path) -> String {
+    let files = edge_runtime::inputs::image_files(&at.join("data/test/PNEUMONIA")).unwrap();
+    files[0].display().to_string()
+}
+
+/// Random frames, the same each time.
+fn frames(size: u32, count: usize) -> Vec<Frame> {
+    let mut x = 88_172_645_463_325_252u64;
+    let mut next = move || {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        (x >> 40) as u8
+    };
+    (0..count).map(|_| Frame { size, pixels: (0..size * size).map(|_| next()).collect() }).collect()
+}
