@@ -40,6 +40,9 @@ enum Float {
     Constant { codes: String, scale: String },
 }
 
+/// Weights of a layer: codes, their dimensions, and a scale for each output channel.
+type Codes = (Vec<i8>, Vec<usize>, Vec<f32>);
+
 struct Lowering<'a> {
     constants: HashMap<&'a str, &'a pb::TensorProto>,
     floats: HashMap<String, Float>,
@@ -307,7 +310,7 @@ impl Lowering<'_> {
         }
     }
 
-    fn weights(&self, name: &str, tensor: &str) -> Result<(Vec<i8>, Vec<usize>, Vec<f32>), LowerError> {
+    fn weights(&self, name: &str, tensor: &str) -> Result<Codes, LowerError> {
         let Some(Float::Constant { codes, scale }) = self.floats.get(tensor) else {
             return Err(unsupported(name, format!("its weights `{tensor}` are not dequantised int8")));
         };

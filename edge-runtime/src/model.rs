@@ -73,6 +73,9 @@ pub enum ModelErrorReason {
     Mismatch(String),
 }
 
+/// Evidence at a pixel for a label.
+type Evidence<'a> = Box<dyn Fn(usize, usize) -> f32 + 'a>;
+
 /// A model with its plan.
 pub struct Model {
     /// What it promises.
@@ -210,23 +213,22 @@ impl Model {
 
     fn activation_map(&self, tensor: &Tensor) -> Result<ActivationMap, EngineError> {
         let labels = self.contract.logits();
-        let (height, width, at): (usize, usize, Box<dyn Fn(usize, usize) -> f32 + '_>) =
-            match (&self.network, tensor.shape()) {
-                (Some(network), [h, w, _]) => {
-                    let value = &network.values[network.map.unwrap_or(0) as usize];
-                    let view = tensor.as_plain_ram().ok_or_else(|| EngineError("the map is not in memory".into()))?;
-                    let codes = view.as_slice::<u8>()?;
-                    let real = move |pixel: usize, label: usize| {
-                        (f32::from(codes[pixel * labels + label]) - f32::from(value.zero_point)) * value.scale
-                    };
-                    (*h, *w, Box::new(real))
-                }
-                (None, [1, _, h, w]) => {
-                    let (values, pixels) = (floats(tensor)?, h * w);
-                    (*h, *w, Box::new(move |pixel: usize, label: usize| values[label * pixels + pixel]))
-                }
-                (_, shape) => return Err(EngineError(format!("a class activation map of shape {shape:?}"))),
-            };
+        let (height, width, at): (usize, usize, Evidence<'_>) = match (&self.network, tensor.shape()) {
+            (Some(network), [h, w, _]) => {
+                let value = &network.values[network.map.unwrap_or(0) as usize];
+                let view = tensor.as_plain_ram().ok_or_else(|| EngineError("the map is not in memory".into()))?;
+                let codes = view.as_slice::<u8>()?;
+                let real = move |pixel: usize, label: usize| {
+                    (f32::from(codes[pixel * labels + label]) - f32::from(value.zero_point)) * value.scale
+                };
+                (*h, *w, Box::new(real))
+            }
+            (None, [1, _, h, w]) => {
+                let (values, pixels) = (floats(tensor)?, h * w);
+                (*h, *w, Box::new(move |pixel: usize, label: usize| values[label * pixels + pixel]))
+            }
+            (_, shape) => return Err(EngineError(format!("a class activation map of shape {shape:?}"))),
+        };
         let positive = self.contract.positive as usize;
         let evidence = (0..height * width).map(|pixel| {
             if labels == 1 {

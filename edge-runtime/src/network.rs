@@ -142,7 +142,8 @@ impl Network {
         let whole = |reason: &str| NetworkError { node: "network".into(), reason: reason.into() };
         for v in &self.values {
             let codes = v.shape.iter().try_fold(1u64, |n, d| n.checked_mul(u64::from(*d)));
-            if !codes.is_some_and(|n| (1..=MAX_CODES).contains(&n)) || !(v.scale.is_finite() && v.scale > 0.0) {
+            let sound = codes.is_some_and(|n| (1..=MAX_CODES).contains(&n)) && v.scale.is_finite() && v.scale > 0.0;
+            if !sound {
                 return Err(whole("an activation has an impossible shape or scale"));
             }
         }

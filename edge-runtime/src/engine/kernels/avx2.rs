@@ -20,16 +20,78 @@ fn gemm(g: &Gemm, out: &mut [u8]) {
     unsafe { gemm_avx2(g, out) }
 }
 
+/// Most pairs of taps that [`depthwise_block`] holds: a 5×5 window.
+const MAX_PAIRS: usize = 13;
+
 fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
-    // SAFETY: AVX2 was detected before this table entry was handed out; the body is safe code.
-    unsafe { depthwise_avx2(d, first_row, out) }
+    let taps = d.kernel[0] * d.kernel[1];
+    let rows = out.len() / (d.out_width * d.channels);
+    let blocks = d.channels / PANEL;
+    if taps > 2 * MAX_PAIRS || blocks * PANEL != d.channels || rows == 0 {
+        return portable::depthwise_loops(d, first_row, out);
+    }
+    let last = ((first_row + rows - 1) * d.stride[0] + d.kernel[0] - 1) * d.width
+        + (d.out_width - 1) * d.stride[1]
+        + d.kernel[1];
+    assert!(d.input.len() >= last * d.channels && d.weights.len() >= taps * d.channels);
+    assert!(d.requantise.bias.len() >= d.channels && d.requantise.multiplier.len() >= d.channels);
+    for (row, out) in out.chunks_exact_mut(d.out_width * d.channels).enumerate() {
+        for block in 0..blocks {
+            // SAFETY: AVX2 was detected before this table entry was handed out; the assertions above bound the last
+            // window of the last row, and every other window lies before it.
+            unsafe { depthwise_block(d, first_row + row, block * PANEL, out) }
+        }
+    }
 }
 
+/// One output row of 16 channels: taps in pairs, so that `pmaddwd` multiplies and adds two of them.
+///
 /// # Safety
-/// The processor must have AVX2. The body is safe code that is only compiled for wider vectors.
+/// AVX2; all windows of output row `row` and channels `c .. c + 16` lie inside input, weights, bias and multiplier; at most
+/// `2 · MAX_PAIRS` taps; `out` holds the row.
 #[target_feature(enable = "avx2")]
-unsafe fn depthwise_avx2(d: &Depthwise, first_row: usize, out: &mut [u8]) {
-    portable::depthwise_loops(d, first_row, out);
+unsafe fn depthwise_block(d: &Depthwise, row: usize, c: usize, out: &mut [u8]) {
+    let taps = d.kernel[0] * d.kernel[1];
+    let pairs = taps.div_ceil(2);
+    let zero = _mm256_setzero_si256();
+    let mut weights = [[zero; 2]; MAX_PAIRS];
+    let mut offsets = [[0usize; 2]; MAX_PAIRS];
+    for (pair, (weights, offsets)) in weights.iter_mut().zip(&mut offsets).take(pairs).enumerate() {
+        let load = |tap: usize| {
+            // SAFETY: `tap < taps`, and 16 weights follow from channel `c`.
+            unsafe { _mm256_loadu_si256(d.weights.as_ptr().add(tap * d.channels + c).cast()) }
+        };
+        let offset = |tap: usize| (tap / d.kernel[1] * d.width + tap % d.kernel[1]) * d.channels + c;
+        let first = load(2 * pair);
+        // An odd last tap is paired with itself at weight 0.
+        let odd = 2 * pair + 1 == taps;
+        let second = if odd { zero } else { load(2 * pair + 1) };
+        *weights = [_mm256_unpacklo_epi16(first, second), _mm256_unpackhi_epi16(first, second)];
+        *offsets = [offset(2 * pair), offset(if odd { 2 * pair } else { 2 * pair + 1 })];
+    }
+    let corner = row * d.stride[0] * d.width * d.channels;
+    for (x, pixel) in out.chunks_exact_mut(d.channels).enumerate() {
+        let mut low = zero;
+        let mut high = zero;
+        let window = corner + x * d.stride[1] * d.channels;
+        for (weights, offsets) in weights.iter().zip(&offsets).take(pairs) {
+            // SAFETY: the window of this pixel lies inside the input, 16 channels from `c` at each tap.
+            let (a, b) = unsafe {
+                let at = d.input.as_ptr().add(window);
+                (_mm_loadu_si128(at.add(offsets[0]).cast()), _mm_loadu_si128(at.add(offsets[1]).cast()))
+            };
+            let (a, b) = (_mm256_cvtepu8_epi16(a), _mm256_cvtepu8_epi16(b));
+            low = _mm256_add_epi32(low, _mm256_madd_epi16(_mm256_unpacklo_epi16(a, b), weights[0]));
+            high = _mm256_add_epi32(high, _mm256_madd_epi16(_mm256_unpackhi_epi16(a, b), weights[1]));
+        }
+        // Unpacking worked within halves: `low` holds channels 0–3 and 8–11, `high` 4–7 and 12–15.
+        let sums = [_mm256_permute2x128_si256::<0x20>(low, high), _mm256_permute2x128_si256::<0x31>(low, high)];
+        // SAFETY: bias and multiplier hold 16 values from `c`.
+        let codes = unsafe { requantise16(&d.requantise, c, sums) };
+        let to = &mut pixel[c..c + PANEL];
+        // SAFETY: `to` is 16 bytes long.
+        unsafe { _mm_storeu_si128(to.as_mut_ptr().cast(), codes) };
+    }
 }
 
 /// # Safety
