@@ -74,6 +74,9 @@ pub struct Dataset {
     pub remarks: Vec<String>,
 }
 
+/// A file as an item with its given split, or the reason why it is none.
+type Described = Result<(Item, Option<Split>), (PathBuf, String)>;
+
 /// Why a data set cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DatasetError {
@@ -154,7 +157,7 @@ impl Dataset {
             }
         }
         let done = std::sync::atomic::AtomicUsize::new(0);
-        let read: Vec<Result<(Item, Option<Split>), (PathBuf, String)>> = files
+        let read: Vec<Described> = files
             .par_iter()
             .map(|(path, label, given)| {
                 progress(done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1, files.len());
