@@ -59,13 +59,35 @@ struct Prepared {
 }
 
 enum Work {
-    Gemm { window: Window, packed: Packed },
-    Grouped { window: Window, groups: usize, weights: Weights, bias: Vec<i32>, multiplier: Vec<f32> },
-    Depthwise { window: Window, weights: Vec<i16>, bias: Vec<i32>, multiplier: Vec<f32> },
-    Logits { weights: Weights, bias: Vec<i32> },
-    MaxPool { window: Window },
+    Gemm {
+        window: Window,
+        packed: Packed,
+    },
+    Grouped {
+        window: Window,
+        groups: usize,
+        weights: Weights,
+        bias: Vec<i32>,
+        multiplier: Vec<f32>,
+    },
+    Depthwise {
+        window: Window,
+        weights: Vec<i16>,
+        bias: Vec<i32>,
+        multiplier: Vec<f32>,
+    },
+    Logits {
+        weights: Weights,
+        bias: Vec<i32>,
+    },
+    MaxPool {
+        window: Window,
+    },
     GlobalAveragePool,
-    Add,
+    /// Real value of each code of either input, in steps of the output.
+    Add {
+        terms: [Vec<f32>; 2],
+    },
 }
 
 /// Weights for [`Gemm`], filled up to whole panels.
@@ -145,7 +167,13 @@ impl Prepared {
             }
             LayerOp::MaxPool { window } => ("HilumMaxPool", Work::MaxPool { window: *window }),
             LayerOp::GlobalAveragePool => ("HilumGlobalAveragePool", Work::GlobalAveragePool),
-            LayerOp::Add => ("HilumAdd", Work::Add),
+            LayerOp::Add => {
+                let to = output.as_ref().map_or(1.0, |v| v.scale);
+                let term = |v: &Value| {
+                    (0..=255u8).map(|c| (f32::from(c) - f32::from(v.zero_point)) * (v.scale / to)).collect()
+                };
+                ("HilumAdd", Work::Add { terms: [term(&inputs[0]), term(&inputs[1])] })
+            }
         };
         Prepared { name, inputs, output, low: node.low, high: node.high, work, kernel }
     }
@@ -216,15 +244,7 @@ impl Prepared {
                 }
                 out.iter_mut().zip(sums).for_each(|(o, s)| *o = self.code(s as f32 * scale));
             }
-            Work::Add => {
-                let to = self.output.as_ref().map_or(1.0, |v| v.scale);
-                let term = |i: usize| {
-                    let v = &self.inputs[i];
-                    let table: Vec<f32> =
-                        (0..=255u8).map(|c| (f32::from(c) - f32::from(v.zero_point)) * (v.scale / to)).collect();
-                    table
-                };
-                let (a, b) = (term(0), term(1));
+            Work::Add { terms: [a, b] } => {
                 for ((o, p), q) in out.iter_mut().zip(x).zip(inputs[1]) {
                     *o = self.code(a[usize::from(*p)] + b[usize::from(*q)]);
                 }
