@@ -57,11 +57,11 @@ fn list(json: bool) -> Result<(), BoardError> {
         println!("{:#}", serde_json::json!(boards));
         return Ok(());
     }
-    println!("{:<22} {:<28} {:<16} {:>8} {:>9}", "board", "cores", "SoC", "memory", "budget");
+    println!("{:<22} {:<28} {:<17} {:>8} {:>9}", "board", "cores", "SoC", "memory", "budget");
     for b in &boards {
         let cores = format!("{} × {} at {} MHz", b.cores, b.core, b.clock_mhz);
         let (memory, budget) = (format!("{} MiB", b.memory_mib), format!("{:.0} ms", b.budget_ms.total()));
-        println!("{:<22} {cores:<28} {:<16.16} {memory:>8} {budget:>9}", b.name, b.soc);
+        println!("{:<22} {cores:<28} {:<17} {memory:>8} {budget:>9}", b.name, b.soc);
     }
     Ok(())
 }

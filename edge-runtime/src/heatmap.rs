@@ -6,9 +6,9 @@ use crate::radiograph::Radiograph;
 
 /// How strongly each place of the network's frame speaks for the finding, 0 to 1, `width × height`.
 ///
-/// A place counts as far as its evidence alone, with the network's bias, would lift the probability above the operating
-/// point: 0 at the threshold and below, 1 at certainty. A negative radiograph therefore stays grey, instead of showing
-/// its least normal corner in red.
+/// A place counts from the evidence that, with the network's bias, would by itself reach the operating point (0) up to the
+/// strongest evidence in the image, which counts as far as its own probability lies above the operating point. A negative
+/// radiograph therefore stays grey, instead of showing its least normal corner in red.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Heat {
     /// Columns.
@@ -28,10 +28,12 @@ impl Heat {
         // Mean evidence plus bias is the logit (Zhou et al. 2016).
         let bias = logit(inference.probability.clamp(1e-6, 1.0 - 1e-6)) - mean;
         let threshold = threshold.clamp(1e-6, 1.0 - 1e-6);
-        let values = map.evidence.iter().map(|e| {
-            let p = 1.0 / (1.0 + (-(e + bias)).exp());
-            ((p - threshold) / (1.0 - threshold)).clamp(0.0, 1.0)
-        });
+        let needed = logit(threshold) - bias;
+        let most = map.evidence.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let certainty = 1.0 / (1.0 + (-(most + bias)).exp());
+        let top = ((certainty - threshold) / (1.0 - threshold)).max(0.0);
+        let span = (most - needed).max(1e-6);
+        let values = map.evidence.iter().map(|e| ((e - needed) / span).clamp(0.0, 1.0) * top);
         Some(Heat { width: map.width, height: map.height, values: values.collect() })
     }
 

@@ -40,8 +40,8 @@ pub fn run(args: Args) -> Result<u8, Failure> {
                 text("name"),
                 text("operator"),
                 text("output"),
-                l["weights"],
-                l["macs"]
+                l["weights"].as_u64().unwrap_or(0),
+                l["macs"].as_u64().unwrap_or(0)
             );
         }
     }

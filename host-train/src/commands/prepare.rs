@@ -35,8 +35,8 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
             "{:<7} {:<10} {:>7} {:>9} {:>11.1} {:>13.1}",
             row["split"].as_str().unwrap_or(""),
             row["class"].as_str().unwrap_or(""),
-            row["images"],
-            row["patients"],
+            row["images"].as_u64().unwrap_or(0),
+            row["patients"].as_u64().unwrap_or(0),
             row["mean_grey"].as_f64().unwrap_or(0.0),
             row["grey_std"].as_f64().unwrap_or(0.0)
         );
