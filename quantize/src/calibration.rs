@@ -5,7 +5,7 @@ use edge_runtime::engine::{EngineError, Plan, floats};
 use edge_runtime::onnx::{INPUT, pb};
 use edge_runtime::preprocess::Frame;
 
-/// Images whose activations are recorded: more change the ranges of our networks by less than a step.
+/// Most images whose activations are recorded. A round number, not a measured optimum.
 pub const IMAGES: usize = 256;
 
 /// Runs `frames` through the float network `model` and records the smallest and largest value of every activation,

@@ -121,7 +121,7 @@ fn percentiles(mut values: Vec<f64>) -> Value {
 }
 
 fn synthetic() -> anyhow::Result<Vec<u8>> {
-    // Smooth shading with a fine texture: compresses about as a radiograph does.
+    // Smooth shading with a fine texture, so that the PNG is neither flat nor noise.
     let image = image::GrayImage::from_fn(SIDE, SIDE, |x, y| {
         let (u, v) = (x as f32 / SIDE as f32 - 0.5, y as f32 / SIDE as f32 - 0.5);
         let lungs = (-(((u.abs() - 0.2) / 0.12).powi(2) + (v / 0.3).powi(2))).exp();
