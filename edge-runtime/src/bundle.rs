@@ -9,8 +9,8 @@ use std::path::Path;
 
 /// The first eight bytes. The carriage return and line feed are there to be hurt by a text-mode transfer.
 pub const MAGIC: [u8; 8] = *b"HILUM\0\r\n";
-/// The only format version so far.
-pub const VERSION: u16 = 1;
+/// The format version that is written and read. Version 1 had no dilation and fewer operators.
+pub const VERSION: u16 = 2;
 /// Bytes before the payload.
 pub const HEADER: usize = 48;
 

@@ -24,6 +24,61 @@ pub enum LowerError {
     },
 }
 
+/// ONNX operators that run in integers.
+pub const INTEGER_OPERATORS: &str = "Conv, Gemm, Add, Mul, Concat, MaxPool, AveragePool, GlobalAveragePool, Relu, Clip, \
+     HardSwish, HardSigmoid, Sigmoid, Tanh, LeakyRelu, Elu, Flatten and Identity";
+
+/// A function of one number, with its parameters (ONNX operator specification, version 13; HardSwish version 14).
+#[derive(Clone, Copy)]
+enum Function {
+    Identity,
+    HardSwish,
+    HardSigmoid { alpha: f32, beta: f32 },
+    Sigmoid,
+    Tanh,
+    LeakyRelu { alpha: f32 },
+    Elu { alpha: f32 },
+}
+
+impl Function {
+    fn of(node: &pb::NodeProto) -> Function {
+        let number = |name: &str, default: f32| onnx::attribute(node, name).map_or(default, |a| a.f);
+        match node.op_type.as_str() {
+            "HardSwish" => Function::HardSwish,
+            "HardSigmoid" => Function::HardSigmoid { alpha: number("alpha", 0.2), beta: number("beta", 0.5) },
+            "Sigmoid" => Function::Sigmoid,
+            "Tanh" => Function::Tanh,
+            "LeakyRelu" => Function::LeakyRelu { alpha: number("alpha", 0.01) },
+            "Elu" => Function::Elu { alpha: number("alpha", 1.0) },
+            _ => Function::Identity,
+        }
+    }
+
+    fn at(self, x: f32) -> f32 {
+        match self {
+            Function::Identity => x,
+            Function::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+            Function::HardSigmoid { alpha, beta } => (alpha * x + beta).clamp(0.0, 1.0),
+            Function::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Function::Tanh => x.tanh(),
+            Function::LeakyRelu { alpha } => {
+                if x < 0.0 {
+                    alpha * x
+                } else {
+                    x
+                }
+            }
+            Function::Elu { alpha } => {
+                if x < 0.0 {
+                    alpha * (x.exp() - 1.0)
+                } else {
+                    x
+                }
+            }
+        }
+    }
+}
+
 /// True if `model` is quantised in QDQ form.
 pub fn is_qdq(model: &pb::ModelProto) -> bool {
     model.graph.iter().flat_map(|g| &g.node).any(|n| n.op_type == "QuantizeLinear")
@@ -36,6 +91,8 @@ enum Float {
     Value(u32),
     /// An operator whose output is still to be quantised.
     Pending { op: Op, inputs: Vec<u32>, shape: [u32; 3], low: f32, high: f32 },
+    /// A function of one activation, still to be quantised.
+    Function { function: Function, input: u32, low: f32, high: f32 },
     /// The real values of a constant: initializer, scale, axis.
     Constant { codes: String, scale: String },
 }
@@ -107,11 +164,40 @@ impl Lowering<'_> {
                 let [_, _, c] = self.values[x as usize].shape;
                 self.pending(Op::GlobalAveragePool, vec![x], [1, 1, c])
             }
-            "Add" => {
+            "AveragePool" => {
+                let x = self.value(&name, first)?;
+                let shape = self.values[x as usize].shape;
+                let window = self.window(&name, node, None)?;
+                let out = self.output_shape(&name, &window, shape, shape[2])?;
+                let count_padding = onnx::int_or(node, "count_include_pad", 0) != 0;
+                self.pending(Op::AveragePool { window, count_padding }, vec![x], out)
+            }
+            "Add" | "Mul" => {
                 let a = self.value(&name, first)?;
                 let b = self.value(&name, node.input.get(1).map_or("", |s| s))?;
+                let (op, size) = if node.op_type == "Add" { (Op::Add, 0) } else { (Op::Multiply, 1) };
+                // The gate of a squeeze-and-excitation may come first or second.
+                let (a, b) = match self.values[a as usize].len() < self.values[b as usize].len() && size == 1 {
+                    true => (b, a),
+                    false => (a, b),
+                };
                 let shape = self.values[a as usize].shape;
-                self.pending(Op::Add, vec![a, b], shape)
+                self.pending(op, vec![a, b], shape)
+            }
+            "Concat" => {
+                if !matches!(onnx::int_or(node, "axis", 0), 1 | -3) {
+                    return Err(unsupported(&name, "Concat must join along the channels (axis 1)"));
+                }
+                let parts: Result<Vec<u32>, _> = node.input.iter().map(|i| self.value(&name, i)).collect();
+                let parts = parts?;
+                let [h, w, _] = self.values[parts[0] as usize].shape;
+                let channels = parts.iter().map(|p| self.values[*p as usize].shape[2]).fold(0, u32::saturating_add);
+                self.pending(Op::Concat, parts, [h, w, channels])
+            }
+            // Functions of one number: a table of 256 codes, filled when the step of the output is known.
+            "HardSwish" | "HardSigmoid" | "Sigmoid" | "Tanh" | "LeakyRelu" | "Elu" => {
+                let x = self.value(&name, first)?;
+                Float::Function { function: Function::of(node), input: x, low: f32::NEG_INFINITY, high: f32::INFINITY }
             }
             // Codes keep their memory order; what reads them as a vector permutes its weights instead.
             "Flatten" | "Identity" => self.floats.get(first).cloned().ok_or_else(|| self.unknown(&name, first))?,
@@ -127,10 +213,7 @@ impl Lowering<'_> {
             other => {
                 return Err(unsupported(
                     &name,
-                    format!(
-                        "operator {other} has no integer form here (Conv, Gemm, Add, MaxPool, GlobalAveragePool, Flatten, \
-                         Relu and Clip have)"
-                    ),
+                    format!("operator {other} has no integer form here ({INTEGER_OPERATORS} have)"),
                 ));
             }
         };
@@ -158,6 +241,12 @@ impl Lowering<'_> {
                 low: low.max(min),
                 high: high.min(max),
             }),
+            Some(Float::Function { function, input, low, high }) => {
+                Ok(Float::Function { function: *function, input: *input, low: low.max(min), high: high.min(max) })
+            }
+            Some(Float::Value(v)) => {
+                Ok(Float::Function { function: Function::Identity, input: *v, low: min, high: max })
+            }
             _ => Err(unsupported(name, "a clamp must directly follow the operator it belongs to")),
         }
     }
@@ -193,6 +282,16 @@ impl Lowering<'_> {
                 let node =
                     Node { name: name.to_owned(), op, inputs, output: Some(id), low: code(low), high: code(high) };
                 self.values.push(Value { shape, scale, zero_point });
+                self.nodes.push(node);
+                self.codes.insert(to.to_owned(), id);
+                Ok(())
+            }
+            Some(Float::Function { function, input, low, high }) => {
+                let x = self.values[input as usize].clone();
+                let real = |c: u8| function.at((f32::from(c) - f32::from(x.zero_point)) * x.scale).max(low).min(high);
+                let op = Op::Table { codes: (0..=255).map(|c| code(real(c))).collect() };
+                let node = Node { name: name.to_owned(), op, inputs: vec![input], output: Some(id), low: 0, high: 255 };
+                self.values.push(Value { shape: x.shape, scale, zero_point });
                 self.nodes.push(node);
                 self.codes.insert(to.to_owned(), id);
                 Ok(())
@@ -260,8 +359,8 @@ impl Lowering<'_> {
         if auto_pad != b"NOTSET" && !auto_pad.is_empty() {
             return Err(bad("auto_pad is not supported: write the padding out"));
         }
-        if onnx::ints_or(node, "dilations", &[1, 1]) != [1, 1] || onnx::int_or(node, "ceil_mode", 0) != 0 {
-            return Err(bad("dilation and ceil_mode are not supported"));
+        if onnx::int_or(node, "ceil_mode", 0) != 0 {
+            return Err(bad("ceil_mode is not supported"));
         }
         let read = |key: &str, default: &[i64]| -> Result<Vec<u32>, LowerError> {
             onnx::ints_or(node, key, default).iter().map(|v| u32::try_from(*v).map_err(|_| bad(key))).collect()
@@ -273,7 +372,8 @@ impl Lowering<'_> {
         }
         let stride = pair(read("strides", &[1, 1])?)?;
         let padding = <[u32; 4]>::try_from(read("pads", &[0; 4])?).map_err(|_| bad("pads must be four numbers"))?;
-        Ok(Window { kernel: declared, stride, padding })
+        let dilation = pair(read("dilations", &[1, 1])?)?;
+        Ok(Window { kernel: declared, stride, padding, dilation })
     }
 
     fn output_shape(

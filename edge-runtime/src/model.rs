@@ -2,14 +2,14 @@
 
 use crate::bundle::{Bundle, BundleError};
 use crate::contract::{Contract, ContractError};
-use crate::engine::{EngineError, Plan, floats, kernels, operators};
+use crate::engine::operators::IntegerPlan;
+use crate::engine::{EngineError, Plan, floats, kernels};
 use crate::files::sha256_hex;
 use crate::lower::{LowerError, input_shape, is_qdq, lower};
-use crate::network::Network;
+use crate::network::{Network, Value};
 use crate::onnx::{self, LOGITS, MAP, OnnxError};
 use crate::preprocess::Frame;
 use std::path::{Path, PathBuf};
-use tract_onnx::prelude::Tensor;
 
 /// The model that ships with the program.
 pub const DEFAULT: &[u8] = include_bytes!("../models/default.hilum");
@@ -73,9 +73,6 @@ pub enum ModelErrorReason {
     Mismatch(String),
 }
 
-/// Evidence at a pixel for a label.
-type Evidence<'a> = Box<dyn Fn(usize, usize) -> f32 + 'a>;
-
 /// A model with its plan.
 pub struct Model {
     /// What it promises.
@@ -88,9 +85,18 @@ pub struct Model {
     pub size: usize,
     /// The integer network, unless the model is float.
     pub network: Option<Network>,
-    plan: Plan,
-    /// For integer networks, the input code of each pixel value in each channel.
-    codes: Vec<[u8; 256]>,
+    engine: Engine,
+}
+
+enum Engine {
+    Float(Plan),
+    Integer {
+        plan: IntegerPlan,
+        /// The input code of each pixel value in each channel.
+        codes: Vec<[u8; 256]>,
+        /// The map's step.
+        map: Option<Value>,
+    },
 }
 
 /// The class activation map: evidence for each label at each place, in units of logits.
@@ -152,8 +158,8 @@ impl Model {
         let has_map = proto.graph.iter().flat_map(|g| &g.output).any(|o| o.name == MAP);
         let outputs: Vec<String> =
             [Some(LOGITS), has_map.then_some(MAP)].into_iter().flatten().map(Into::into).collect();
-        let plan = Plan::of_onnx(&proto, Some(&outputs))?;
-        Ok(Model { contract, digest, format: Format::OnnxF32, size: bytes.len(), network: None, plan, codes: vec![] })
+        let engine = Engine::Float(Plan::of_onnx(&proto, Some(&outputs))?);
+        Ok(Model { contract, digest, format: Format::OnnxF32, size: bytes.len(), network: None, engine })
     }
 
     fn of_network(
@@ -181,54 +187,61 @@ impl Model {
             (steps + f32::from(input.zero_point)).clamp(0.0, 255.0) as u8
         };
         let codes = (0..channels as usize).map(|c| std::array::from_fn(|p| code(p as u8, c))).collect();
-        let plan = operators::plan(&network)?;
-        Ok(Model { contract, digest, format, size, network: Some(network), plan, codes })
+        let map = network.map.and_then(|m| network.values.get(m as usize).cloned());
+        if map.as_ref().is_some_and(|m| m.shape[2] as usize != contract.logits()) {
+            return Err(ModelErrorReason::Mismatch("its class activation map has another number of labels".into()));
+        }
+        let engine = Engine::Integer { plan: IntegerPlan::new(&network)?, codes, map };
+        Ok(Model { contract, digest, format, size, network: Some(network), engine })
     }
 
     /// Reads one frame of the contract's size.
     pub fn infer(&self, frame: &Frame) -> Result<Inference, EngineError> {
         let input = &self.contract.input;
-        let side = input.size as usize;
-        let channels = input.channels as usize;
-        let outputs = match &self.network {
-            None => self.plan.run_f32(&[1, channels, side, side], &frame.to_f32(input))?,
-            Some(_) => {
-                let codes: Vec<u8> =
-                    frame.pixels.iter().flat_map(|p| self.codes.iter().map(|c| c[usize::from(*p)])).collect();
-                let tensor = Tensor::from_shape(&[side, side, channels], &codes)?;
-                self.plan.run(tensor)?
+        let (side, channels) = (input.size as usize, input.channels as usize);
+        let (logits, map) = match &self.engine {
+            Engine::Float(plan) => {
+                let outputs = plan.run_f32(&[1, channels, side, side], &frame.to_f32(input))?;
+                let map = match outputs.get(1).map(|m| (m, m.shape())) {
+                    None => None,
+                    Some((m, [1, _, h, w])) => {
+                        let values = floats(m)?;
+                        Some(self.activation_map(*h, *w, |pixel, label| values[label * h * w + pixel]))
+                    }
+                    Some((_, shape)) => {
+                        return Err(EngineError(format!("a class activation map of shape {shape:?}")));
+                    }
+                };
+                (floats(&outputs[0])?.to_vec(), map)
             }
+            Engine::Integer { plan, codes, map } => plan.run(
+                |to| {
+                    for (pixel, to) in frame.pixels.iter().zip(to.chunks_exact_mut(channels)) {
+                        to.iter_mut().zip(codes).for_each(|(to, table)| *to = table[usize::from(*pixel)]);
+                    }
+                },
+                |logits, seen| {
+                    let map = map.as_ref().zip(seen).map(|(value, seen)| {
+                        let [h, w, labels] = value.shape.map(|d| d as usize);
+                        let zero = f32::from(value.zero_point);
+                        let real =
+                            |pixel: usize, label: usize| (f32::from(seen[pixel * labels + label]) - zero) * value.scale;
+                        self.activation_map(h, w, real)
+                    });
+                    (logits, map)
+                },
+            )?,
         };
-        let logits = floats(&outputs[0])?.to_vec();
         if logits.len() != self.contract.logits() || logits.iter().any(|l| !l.is_finite()) {
             return Err(EngineError(format!("logits {logits:?} where {} numbers are due", self.contract.logits())));
         }
-        let map = match outputs.get(1) {
-            Some(map) => Some(self.activation_map(map)?),
-            None => None,
-        };
         let probability = self.contract.probability(&logits);
         Ok(Inference { logits, probability, map })
     }
 
-    fn activation_map(&self, tensor: &Tensor) -> Result<ActivationMap, EngineError> {
+    /// The map from its value `at(pixel, label)`.
+    fn activation_map(&self, height: usize, width: usize, at: impl Fn(usize, usize) -> f32) -> ActivationMap {
         let labels = self.contract.logits();
-        let (height, width, at): (usize, usize, Evidence<'_>) = match (&self.network, tensor.shape()) {
-            (Some(network), [h, w, _]) => {
-                let value = &network.values[network.map.unwrap_or(0) as usize];
-                let view = tensor.as_plain_ram().ok_or_else(|| EngineError("the map is not in memory".into()))?;
-                let codes = view.as_slice::<u8>()?;
-                let real = move |pixel: usize, label: usize| {
-                    (f32::from(codes[pixel * labels + label]) - f32::from(value.zero_point)) * value.scale
-                };
-                (*h, *w, Box::new(real))
-            }
-            (None, [1, _, h, w]) => {
-                let (values, pixels) = (floats(tensor)?, h * w);
-                (*h, *w, Box::new(move |pixel: usize, label: usize| values[label * pixels + pixel]))
-            }
-            (_, shape) => return Err(EngineError(format!("a class activation map of shape {shape:?}"))),
-        };
         let positive = self.contract.positive as usize;
         let evidence = (0..height * width).map(|pixel| {
             if labels == 1 {
@@ -237,12 +250,15 @@ impl Model {
             let others: f32 = (0..labels).filter(|l| *l != positive).map(|l| at(pixel, l)).sum();
             at(pixel, positive) - others / (labels - 1) as f32
         });
-        Ok(ActivationMap { width, height, evidence: evidence.collect() })
+        ActivationMap { width, height, evidence: evidence.collect() }
     }
 
     /// True if the network gives a class activation map.
     pub fn has_map(&self) -> bool {
-        self.plan.outputs().iter().any(|o| o == MAP)
+        match &self.engine {
+            Engine::Float(plan) => plan.outputs().iter().any(|o| o == MAP),
+            Engine::Integer { map, .. } => map.is_some(),
+        }
     }
 
     /// Which inner loops run: a kernel's name for integer networks, `tract-f32` for float ones.

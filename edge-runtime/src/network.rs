@@ -33,11 +33,37 @@ impl Value {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Weights {
     /// Convolution `[out, kernel_h, kernel_w, in / groups]`; dense `[out, in]`.
+    #[serde(with = "bytes")]
     pub codes: Vec<i8>,
     /// Real value of one step, for each output channel.
     pub scales: Vec<f32>,
     /// In steps of `input scale · scales[channel]`.
     pub bias: Vec<i32>,
+}
+
+/// `i8` codes as one byte string: the wire form of a sequence of `i8` in postcard, without a call for each code.
+mod bytes {
+    use serde::de::{Deserializer, Error, Visitor};
+    use serde::ser::Serializer;
+
+    pub fn serialize<S: Serializer>(codes: &[i8], s: S) -> Result<S::Ok, S::Error> {
+        let bytes: Vec<u8> = codes.iter().map(|c| *c as u8).collect();
+        s.serialize_bytes(&bytes)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<i8>, D::Error> {
+        struct Codes;
+        impl Visitor<'_> for Codes {
+            type Value = Vec<i8>;
+            fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str("a byte string")
+            }
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<i8>, E> {
+                Ok(bytes.iter().map(|b| *b as i8).collect())
+            }
+        }
+        d.deserialize_bytes(Codes)
+    }
 }
 
 /// Geometry of a convolution or pooling window.
@@ -49,14 +75,32 @@ pub struct Window {
     pub stride: [u32; 2],
     /// Added at top, left, bottom, right: the zero point for a convolution, nothing for a pool.
     pub padding: [u32; 4],
+    /// Rows and columns between the taps of a window; 1 is a window without holes.
+    pub dilation: [u32; 2],
 }
 
 impl Window {
+    /// One pixel.
+    pub fn one() -> Window {
+        Window { kernel: [1; 2], stride: [1; 2], padding: [0; 4], dilation: [1; 2] }
+    }
+
+    /// True for a pointwise convolution that reads each pixel once.
+    pub fn is_pointwise(&self) -> bool {
+        (self.kernel, self.stride, self.padding) == ([1; 2], [1; 2], [0; 4])
+    }
+
+    /// Rows and columns from the first tap of a window to its last, holes included.
+    pub fn extent(&self) -> [u32; 2] {
+        [0, 1].map(|i| self.kernel[i].saturating_sub(1).saturating_mul(self.dilation[i]).saturating_add(1))
+    }
+
     /// `[height, width]` of the output for an input of `[height, width]`; `None` where the window does not fit.
     pub fn output(&self, input: [u32; 2]) -> Option<[u32; 2]> {
+        let extent = self.extent();
         let side = |i: usize| {
             let padded = input[i].checked_add(self.padding[i])?.checked_add(self.padding[i + 2])?;
-            Some(padded.checked_sub(self.kernel[i])?.checked_div(self.stride[i])? + 1)
+            Some(padded.checked_sub(extent[i])?.checked_div(self.stride[i])? + 1)
         };
         Some([side(0)?, side(1)?])
     }
@@ -93,6 +137,22 @@ pub enum Op {
     GlobalAveragePool,
     /// Sum of two inputs of one shape.
     Add,
+    /// Mean of the codes in each window (ONNX `AveragePool`).
+    AveragePool {
+        /// Geometry, without dilation.
+        window: Window,
+        /// True if padding counts as real zeros, false if only what lies inside is averaged.
+        count_padding: bool,
+    },
+    /// Inputs of one height and width side by side along the channels.
+    Concat,
+    /// Product of two inputs of one shape, or of `[h, w, c]` and `[1, 1, c]` (squeeze-and-excitation).
+    Multiply,
+    /// Any function of one code: hard-swish, sigmoid, a clamp that stands alone, a change of scale.
+    Table {
+        /// The code that each of the 256 codes becomes.
+        codes: Vec<u8>,
+    },
 }
 
 /// One step of the network.
@@ -157,8 +217,12 @@ impl Network {
             if node.inputs.iter().any(|i| !ready.get(*i as usize).is_some_and(|r| *r)) {
                 return bad("it reads what is not computed yet");
             }
-            let arity = if node.op == Op::Add { 2 } else { 1 };
-            if node.inputs.len() != arity {
+            let arity = match node.op {
+                Op::Add | Op::Multiply => 2..=2,
+                Op::Concat => 1..=4096,
+                _ => 1..=1,
+            };
+            if !arity.contains(&node.inputs.len()) {
                 return bad("it has the wrong number of inputs");
             }
             let x = &self.values[node.inputs[0] as usize];
@@ -188,13 +252,23 @@ impl Network {
                 }
                 Op::Dense { weights } => weights_fit(weights, y.len(), x.len()),
                 Op::MaxPool { window } => {
-                    c == y.shape[2] && window_fits(window, [h, w], y.shape) && {
-                        let p = window.padding;
-                        p[0].max(p[2]) < window.kernel[0] && p[1].max(p[3]) < window.kernel[1]
-                    }
+                    c == y.shape[2] && window.dilation == [1, 1] && pool_fits(window, [h, w], y.shape)
                 }
                 Op::GlobalAveragePool => y.shape == [1, 1, c],
+                Op::AveragePool { window, .. } => {
+                    c == y.shape[2] && window.dilation == [1, 1] && pool_fits(window, [h, w], y.shape)
+                }
                 Op::Add => y.shape == x.shape && self.values[node.inputs[1] as usize].shape == x.shape,
+                Op::Multiply => {
+                    let other = self.values[node.inputs[1] as usize].shape;
+                    y.shape == x.shape && (other == x.shape || other == [1, 1, c])
+                }
+                Op::Concat => {
+                    let parts = node.inputs.iter().map(|i| self.values[*i as usize].shape);
+                    let channels: u64 = parts.clone().map(|s| u64::from(s[2])).sum();
+                    parts.clone().all(|s| s[..2] == y.shape[..2]) && channels == u64::from(y.shape[2])
+                }
+                Op::Table { codes } => codes.len() == 256 && y.shape == x.shape,
                 Op::Logits { .. } => false,
             };
             if !fits {
@@ -234,10 +308,20 @@ fn weights_fit(weights: &Weights, outputs: usize, inputs: usize) -> bool {
         && weights.scales.len() == outputs
         && weights.scales.iter().all(|s| s.is_finite() && *s > 0.0)
         && outputs.checked_mul(inputs) == Some(weights.codes.len())
+        // No sum of products may leave 32 bits, whatever the activations are.
+        && weights.codes.chunks_exact(inputs.max(1)).all(|row| {
+            row.iter().map(|w| u64::from(w.unsigned_abs())).sum::<u64>() * 255 <= i32::MAX as u64
+        })
+}
+
+/// A pool must see at least one pixel in each window.
+fn pool_fits(window: &Window, input: [u32; 2], output: [u32; 3]) -> bool {
+    let p = window.padding;
+    p[0].max(p[2]) < window.kernel[0] && p[1].max(p[3]) < window.kernel[1] && window_fits(window, input, output)
 }
 
 fn window_fits(window: &Window, input: [u32; 2], output: [u32; 3]) -> bool {
-    window.kernel.iter().chain(&window.stride).all(|d| (1..=4096).contains(d))
+    window.kernel.iter().chain(&window.stride).chain(&window.dilation).all(|d| (1..=4096).contains(d))
         && window.padding.iter().all(|p| *p <= 4096)
         && window.output(input) == Some([output[0], output[1]])
 }

@@ -95,6 +95,10 @@ fn layers(network: &Network) -> Vec<Value> {
             Op::MaxPool { window } => (format!("max pool {}×{}", window.kernel[0], window.kernel[1]), 0),
             Op::GlobalAveragePool => ("global average pool".into(), 0),
             Op::Add => ("add".into(), 0),
+            Op::AveragePool { window, .. } => (format!("average pool {}×{}", window.kernel[0], window.kernel[1]), 0),
+            Op::Concat => ("concat".into(), 0),
+            Op::Multiply => ("multiply".into(), 0),
+            Op::Table { .. } => ("table".into(), 0),
         };
         let output = n.output.map(|o| {
             let [h, w, c] = network.values[o as usize].shape;

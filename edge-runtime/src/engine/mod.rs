@@ -1,12 +1,14 @@
 //! tract plans and runs every network; its integer operators are ours ([`operators`]).
 
+pub mod arena;
 pub mod kernels;
 pub mod operators;
+mod scratch;
 
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
-/// A network ready to run, for one image at a time. Cheap to share between threads.
+/// A float network ready to run, for one image at a time. Cheap to share between threads.
 #[derive(Clone)]
 pub struct Plan {
     plan: Arc<TypedRunnableModel>,
@@ -43,11 +45,6 @@ impl Plan {
             None => proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect(),
         };
         Ok(Plan { plan, outputs })
-    }
-
-    /// Plans a graph of [`operators`].
-    pub fn of_model(model: TypedModel, outputs: Vec<String>) -> Result<Plan, EngineError> {
-        Ok(Plan { plan: model.into_runnable()?, outputs })
     }
 
     /// Names of the outputs, in the order that [`Plan::run`] gives them.

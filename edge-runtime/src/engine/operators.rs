@@ -1,45 +1,139 @@
 //! The integer network as a graph of operators of our own in tract: `u8` in, `u8` out, one pass each.
 //!
-//! tract plans the order, holds the activations and frees them; what happens inside a step is [`super::kernels`].
+//! tract plans and runs the graph. One tensor goes through it: the arena ([`super::arena`]), in which every operator reads
+//! its inputs and writes its output, so that nothing is allocated and no activation is copied on the way. What happens
+//! inside an operator is [`super::kernels`].
 
-use super::kernels::{self, Depthwise, Gemm, Kernel, PANEL, Requantise};
-use super::{EngineError, Plan};
+use super::arena::{Arena, View};
+use super::kernels::{self, Depthwise, Gemm, Kernel, PANEL, Packed, Pairwise, Requantise, Scaling};
+use super::{EngineError, scratch};
 use crate::network::{Network, Node, Op as LayerOp, Value, Weights, Window};
 use rayon::prelude::*;
-use std::cell::RefCell;
+use std::sync::Mutex;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 
-/// Name of the plan's output that holds the logits; the map, if any, comes second.
-pub const LOGITS: &str = crate::onnx::LOGITS;
-/// Name of the plan's output that holds the codes of the class activation map.
-pub const MAP: &str = crate::onnx::MAP;
+/// Products below which an operator is not worth a second thread. A round number: a millionth of a second is about 30 000.
+const WORTH_A_THREAD: usize = 200_000;
 
-/// Wires `network` (checked by [`Network::check`]) and lets tract plan it. The plan takes `u8` codes `[h, w, c]`.
-pub fn plan(network: &Network) -> Result<Plan, EngineError> {
-    let kernel = kernels::selected();
-    let mut model = TypedModel::default();
-    let fact = |v: &Value| u8::fact(v.shape.map(|d| d as usize));
-    let mut outlets: Vec<Option<OutletId>> = vec![None; network.values.len()];
-    outlets[0] = Some(model.add_source("image", fact(&network.values[0]))?);
-    let mut logits = None;
-    for node in &network.nodes {
-        let inputs: TVec<OutletId> = node.inputs.iter().filter_map(|i| outlets[*i as usize]).collect();
-        let layer = Layer(Arc::new(Prepared::new(network, node, kernel)));
-        let wired = model.wire_node(&node.name, layer, &inputs)?[0];
-        match node.output {
-            Some(out) => outlets[out as usize] = Some(wired),
-            None => logits = Some(wired),
+/// An integer network ready to run.
+pub struct IntegerPlan {
+    plan: Arc<TypedRunnableModel>,
+    arena: Arena,
+    map: Option<View>,
+    logits: Logits,
+    /// States that no inference uses now; each keeps its arena.
+    idle: Mutex<Vec<State>>,
+}
+
+/// The layer that ends the network. It gives real numbers, so it stands outside the graph of codes.
+struct Logits {
+    input: View,
+    weights: Vec<i8>,
+    bias: Vec<i32>,
+    scale: Vec<f32>,
+    kernel: &'static Kernel,
+}
+
+/// What one inference at a time needs.
+struct State {
+    state: TypedSimpleState,
+    arena: Arc<Tensor>,
+}
+
+impl IntegerPlan {
+    /// Wires `network` (checked by [`Network::check`]) and lets tract plan it.
+    pub fn new(network: &Network) -> Result<IntegerPlan, EngineError> {
+        let kernel = kernels::selected();
+        let arena = Arena::plan(network);
+        let mut model = TypedModel::default();
+        let fact = u8::fact([arena.len]);
+        let mut outlet = model.add_source("arena", fact)?;
+        let mut logits = None;
+        for node in &network.nodes {
+            match Layer::new(network, node, &arena, kernel) {
+                Some(layer) => outlet = model.wire_node(&node.name, layer, &[outlet])?[0],
+                None => logits = Some(Logits::new(network, node, &arena, kernel)?),
+            }
         }
+        model.select_output_outlets(&[outlet])?;
+        let logits = logits.ok_or_else(|| EngineError("the network gives no logits".into()))?;
+        let map = network.map.map(|m| arena.views[m as usize]);
+        Ok(IntegerPlan { plan: model.into_runnable()?, arena, map, logits, idle: Mutex::default() })
     }
-    let mut outputs = vec![logits.ok_or_else(|| EngineError("the network gives no logits".into()))?];
-    let mut names = vec![LOGITS.to_owned()];
-    if let Some(map) = network.map {
-        outputs.extend(outlets[map as usize]);
-        names.push(MAP.to_owned());
+
+    /// Runs one inference: `fill` writes the input's codes `[h, w, c]`; `read` gets logits and the codes of the map, if
+    /// the network has one.
+    pub fn run<R>(
+        &self,
+        fill: impl FnOnce(&mut [u8]),
+        read: impl FnOnce(Vec<f32>, Option<&[u8]>) -> R,
+    ) -> Result<R, EngineError> {
+        let idle = self.idle.lock().ok().and_then(|mut s| s.pop());
+        let mut state = match idle {
+            Some(state) => state,
+            None => State { state: self.plan.spawn()?, arena: Arc::new(Tensor::zero::<u8>(&[self.arena.len])?) },
+        };
+        fill(&mut bytes_mut(&mut state.arena)?[self.arena.views[0].range()]);
+        let arena = std::mem::replace(&mut state.arena, Arc::new(Tensor::zero::<u8>(&[0])?));
+        let outputs = state.state.run(tvec!(TValue::from_const(arena)))?;
+        state.state.reset_turn()?;
+        state.arena = outputs.into_iter().next().map(IntoArcTensor::into_arc_tensor).ok_or_else(no_arena)?;
+        let codes = bytes(&state.arena)?;
+        let result = read(self.logits.run(codes), self.map.map(|m| &codes[m.range()]));
+        if let Ok(mut idle) = self.idle.lock() {
+            idle.push(state);
+        }
+        Ok(result)
     }
-    model.select_output_outlets(&outputs)?;
-    Plan::of_model(model, names)
+
+    /// Bytes of activations in flight.
+    pub fn arena_len(&self) -> usize {
+        self.arena.len
+    }
+}
+
+fn no_arena() -> EngineError {
+    EngineError("the arena was lost on the way".into())
+}
+
+fn bytes(tensor: &Tensor) -> TractResult<&[u8]> {
+    tensor.try_as_plain_ram()?.as_slice::<u8>()
+}
+
+fn bytes_mut(tensor: &mut Arc<Tensor>) -> TractResult<&mut [u8]> {
+    let tensor = Arc::get_mut(tensor).ok_or_else(|| format_err!("the arena is shared"))?;
+    Ok(tensor.as_bytes_mut())
+}
+
+impl Logits {
+    fn new(network: &Network, node: &Node, arena: &Arena, kernel: &'static Kernel) -> Result<Logits, EngineError> {
+        let LayerOp::Logits { weights } = &node.op else {
+            return Err(EngineError(format!("layer `{}` gives nothing", node.name)));
+        };
+        let x = &network.values[node.inputs[0] as usize];
+        Ok(Logits {
+            input: arena.views[node.inputs[0] as usize],
+            weights: weights.codes.clone(),
+            bias: folded_bias(weights, x.zero_point),
+            scale: weights.scales.iter().map(|s| x.scale * s).collect(),
+            kernel,
+        })
+    }
+
+    fn run(&self, arena: &[u8]) -> Vec<f32> {
+        let sum = |x: &[u8]| -> Vec<f32> {
+            let rows = self.weights.chunks_exact(x.len()).zip(self.bias.iter().zip(&self.scale));
+            rows.map(|(w, (bias, scale))| (self.kernel.dot)(x, w).wrapping_add(*bias) as f32 * scale).collect()
+        };
+        if self.input.is_contiguous() {
+            return sum(&arena[self.input.range()]);
+        }
+        scratch::with::<u8, _>(self.input.shape.iter().product(), |x| {
+            copy(arena, self.input, x, self.input.shape[2]);
+            sum(x)
+        })
+    }
 }
 
 /// One node of the network as a tract operator.
@@ -49,9 +143,8 @@ struct Layer(Arc<Prepared>);
 /// A node with its weights packed and its constants folded.
 struct Prepared {
     name: &'static str,
-    inputs: Vec<Value>,
-    /// What it gives; `None` for logits.
-    output: Option<Value>,
+    inputs: Vec<(View, Value)>,
+    output: (View, Value),
     low: u8,
     high: u8,
     work: Work,
@@ -59,283 +152,458 @@ struct Prepared {
 }
 
 enum Work {
-    Gemm {
-        window: Window,
-        packed: Packed,
-    },
-    Grouped {
-        window: Window,
-        groups: usize,
-        weights: Weights,
-        bias: Vec<i32>,
-        multiplier: Vec<f32>,
-    },
-    Depthwise {
-        window: Window,
-        weights: Vec<i16>,
-        bias: Vec<i32>,
-        multiplier: Vec<f32>,
-    },
-    Logits {
-        weights: Weights,
-        bias: Vec<i32>,
-    },
-    MaxPool {
-        window: Window,
-    },
+    Gemm { window: Window, weights: Packed },
+    Grouped { window: Window, groups: usize, weights: Weights, scaling: Scaling },
+    Depthwise { window: Window, weights: Vec<i8>, scaling: Scaling, taps: Vec<usize>, padded_width: usize },
+    MaxPool { window: Window },
+    AveragePool { window: Window, count_padding: bool },
     GlobalAveragePool,
-    /// Real value of each code of either input, in steps of the output.
-    Add {
-        terms: [Vec<f32>; 2],
-    },
+    Add(Pairwise),
+    Multiply(Pairwise),
+    Concat,
+    Table(Box<[u8; 256]>),
 }
 
-/// Weights for [`Gemm`], filled up to whole panels.
-struct Packed {
-    pairs: usize,
-    columns: usize,
-    b: Vec<i16>,
-    bias: Vec<i32>,
-    multiplier: Vec<f32>,
-}
-
-impl Packed {
-    fn new(weights: &Weights, bias: Vec<i32>, multiplier: Vec<f32>) -> Packed {
-        let columns = weights.bias.len();
-        let depth = weights.codes.len() / columns;
-        let pairs = depth.div_ceil(2);
-        let padded = columns.next_multiple_of(PANEL);
-        let mut b = vec![0i16; padded * pairs * 2];
-        for (column, codes) in weights.codes.chunks_exact(depth).enumerate() {
-            let panel = &mut b[column / PANEL * pairs * PANEL * 2..];
-            for (k, code) in codes.iter().enumerate() {
-                panel[(k / 2 * PANEL + column % PANEL) * 2 + k % 2] = i16::from(*code);
-            }
-        }
-        let fill = |mut v: Vec<f32>| {
-            v.resize(padded, 0.0);
-            v
+impl Layer {
+    /// `None` for the logits.
+    fn new(network: &Network, node: &Node, arena: &Arena, kernel: &'static Kernel) -> Option<Layer> {
+        let at = |i: u32| (arena.views[i as usize], network.values[i as usize].clone());
+        let inputs: Vec<(View, Value)> = node.inputs.iter().map(|i| at(*i)).collect();
+        let output = at(node.output?);
+        let (x, y) = (&inputs[0].1, &output.1);
+        let scaling = |w: &Weights| Scaling {
+            bias: folded_bias(w, x.zero_point),
+            // Finite, whatever a file says: an infinite one times 0 would be no number.
+            multiplier: w.scales.iter().map(|s| (x.scale * s / y.scale).min(1e30)).collect(),
         };
-        let mut filled_bias = bias;
-        filled_bias.resize(padded, 0);
-        Packed { pairs, columns, b, bias: filled_bias, multiplier: fill(multiplier) }
+        let pairwise = |scale: [f32; 2]| Pairwise {
+            zero: [0, 1].map(|i: usize| f32::from(inputs.get(i).map_or(0, |v| v.1.zero_point))),
+            scale: scale.map(|s| s.min(1e30)),
+            zero_point: y.zero_point,
+            low: node.low,
+            high: node.high,
+        };
+        let (name, work) = match &node.op {
+            LayerOp::Conv { window, groups, weights } => {
+                let (groups, channels, outputs) = (*groups as usize, x.shape[2] as usize, weights.bias.len());
+                if groups == 1 {
+                    let weights = Packed::new(&weights.codes, outputs, scaling(weights), kernel);
+                    ("HilumConv", Work::Gemm { window: *window, weights })
+                } else if groups == channels && outputs == channels {
+                    ("HilumDepthwise", depthwise(*window, weights, scaling(weights), &inputs[0].0))
+                } else {
+                    let scaling = scaling(weights);
+                    ("HilumGroupedConv", Work::Grouped { window: *window, groups, weights: weights.clone(), scaling })
+                }
+            }
+            LayerOp::Dense { weights } => {
+                // A dense layer is a convolution whose window is the whole input.
+                let window = Window { kernel: [x.shape[0], x.shape[1]], ..Window::one() };
+                let weights = Packed::new(&weights.codes, weights.bias.len(), scaling(weights), kernel);
+                ("HilumDense", Work::Gemm { window, weights })
+            }
+            LayerOp::MaxPool { window } => ("HilumMaxPool", Work::MaxPool { window: *window }),
+            LayerOp::AveragePool { window, count_padding } => {
+                ("HilumAveragePool", Work::AveragePool { window: *window, count_padding: *count_padding })
+            }
+            LayerOp::GlobalAveragePool => ("HilumGlobalAveragePool", Work::GlobalAveragePool),
+            LayerOp::Add => ("HilumAdd", Work::Add(pairwise([x.scale / y.scale, inputs[1].1.scale / y.scale]))),
+            LayerOp::Multiply => {
+                ("HilumMultiply", Work::Multiply(pairwise([x.scale * inputs[1].1.scale / y.scale, 1.0])))
+            }
+            LayerOp::Concat => ("HilumConcat", Work::Concat),
+            LayerOp::Table { codes } => {
+                let clamped = std::array::from_fn(|i| codes.get(i).map_or(0, |c| (*c).max(node.low).min(node.high)));
+                ("HilumTable", Work::Table(Box::new(clamped)))
+            }
+            LayerOp::Logits { .. } => return None,
+        };
+        Some(Layer(Arc::new(Prepared { name, inputs, output, low: node.low, high: node.high, work, kernel })))
+    }
+}
+
+fn depthwise(window: Window, weights: &Weights, mut scaling: Scaling, input: &View) -> Work {
+    let [_, width, channels] = input.shape;
+    let count = weights.codes.len() / channels;
+    let by_tap = (0..count).flat_map(|t| (0..channels).map(move |c| weights.codes[c * count + t])).collect();
+    let unpadded = window.padding == [0; 4];
+    let padded_width = width + (window.padding[1] + window.padding[3]) as usize;
+    let pixel = if unpadded { input.pixel } else { channels };
+    let [_, kernel_w] = window.kernel.map(|k| k as usize);
+    let [down, right] = window.dilation.map(|d| d as usize);
+    let taps = (0..count).map(|t| (t / kernel_w * down * padded_width + t % kernel_w * right) * pixel).collect();
+    scaling.bias.resize(channels.next_multiple_of(PANEL), 0);
+    scaling.multiplier.resize(channels.next_multiple_of(PANEL), 0.0);
+    Work::Depthwise { window, weights: by_tap, scaling, taps, padded_width }
+}
+
+/// The arena without the part that is written.
+struct Rest<'a> {
+    before: &'a [u8],
+    after: &'a [u8],
+    after_from: usize,
+}
+
+impl<'a> Rest<'a> {
+    /// Splits `arena` into what a step writes and what it may read.
+    fn split(arena: &'a mut [u8], out: std::ops::Range<usize>) -> (Rest<'a>, &'a mut [u8]) {
+        let (before, rest) = arena.split_at_mut(out.start);
+        let (out_codes, after) = rest.split_at_mut(out.end - out.start);
+        (Rest { before, after, after_from: out.end }, out_codes)
+    }
+
+    /// The codes of `view`, which the plan keeps apart from what is written.
+    fn get(&self, view: &View) -> &'a [u8] {
+        let range = view.range();
+        match range.start.checked_sub(self.after_from) {
+            Some(start) => &self.after[start..start + range.len()],
+            None => &self.before[range],
+        }
     }
 }
 
 impl Prepared {
-    fn new(network: &Network, node: &Node, kernel: &'static Kernel) -> Prepared {
-        let inputs: Vec<Value> = node.inputs.iter().map(|i| network.values[*i as usize].clone()).collect();
-        let output = node.output.map(|o| network.values[o as usize].clone());
-        let x = &inputs[0];
-        let multiplier = |w: &Weights| -> Vec<f32> {
-            let y = output.as_ref().map_or(1.0, |v| v.scale);
-            w.scales.iter().map(|s| x.scale * s / y).collect()
-        };
-        let (name, work) = match &node.op {
-            LayerOp::Conv { window, groups, weights } => {
-                let bias = folded_bias(weights, x.zero_point);
-                let groups = *groups as usize;
-                let channels = x.shape[2] as usize;
-                let out = weights.bias.len();
-                if groups == 1 {
-                    let packed = Packed::new(weights, bias, multiplier(weights));
-                    ("HilumConv", Work::Gemm { window: *window, packed })
-                } else if groups == channels && out == channels {
-                    let taps = weights.codes.len() / out;
-                    let by_tap =
-                        (0..taps).flat_map(|t| (0..out).map(move |c| i16::from(weights.codes[c * taps + t]))).collect();
-                    (
-                        "HilumDepthwise",
-                        Work::Depthwise { window: *window, weights: by_tap, bias, multiplier: multiplier(weights) },
-                    )
-                } else {
-                    let multiplier = multiplier(weights);
-                    (
-                        "HilumGroupedConv",
-                        Work::Grouped { window: *window, groups, weights: weights.clone(), bias, multiplier },
-                    )
-                }
-            }
-            LayerOp::Dense { weights } => {
-                let packed = Packed::new(weights, folded_bias(weights, x.zero_point), multiplier(weights));
-                // A dense layer is a 1×1 convolution of one pixel.
-                let window = Window { kernel: [x.shape[0], x.shape[1]], stride: [1, 1], padding: [0; 4] };
-                ("HilumDense", Work::Gemm { window, packed })
-            }
-            LayerOp::Logits { weights } => {
-                ("HilumLogits", Work::Logits { weights: weights.clone(), bias: folded_bias(weights, x.zero_point) })
-            }
-            LayerOp::MaxPool { window } => ("HilumMaxPool", Work::MaxPool { window: *window }),
-            LayerOp::GlobalAveragePool => ("HilumGlobalAveragePool", Work::GlobalAveragePool),
-            LayerOp::Add => {
-                let to = output.as_ref().map_or(1.0, |v| v.scale);
-                let term = |v: &Value| {
-                    (0..=255u8).map(|c| (f32::from(c) - f32::from(v.zero_point)) * (v.scale / to)).collect()
-                };
-                ("HilumAdd", Work::Add { terms: [term(&inputs[0]), term(&inputs[1])] })
-            }
-        };
-        Prepared { name, inputs, output, low: node.low, high: node.high, work, kernel }
+    fn requantise<'a>(&self, scaling: &'a Scaling) -> Requantise<'a> {
+        let (bias, multiplier) = (&scaling.bias[..], &scaling.multiplier[..]);
+        Requantise { bias, multiplier, zero_point: self.output.1.zero_point, low: self.low, high: self.high }
     }
 
-    fn requantise<'a>(&self, bias: &'a [i32], multiplier: &'a [f32]) -> Requantise<'a> {
-        let zero_point = self.output.as_ref().map_or(0, |v| v.zero_point);
-        Requantise { bias, multiplier, zero_point, low: self.low, high: self.high }
-    }
-
-    /// Real values to a code of the output.
-    fn code(&self, real: f32) -> u8 {
-        let zero = self.output.as_ref().map_or(0, |v| v.zero_point);
-        let code = (real.round_ties_even() as i32).saturating_add(i32::from(zero));
+    /// Real value in steps of the output to a code.
+    fn code(&self, steps: f32) -> u8 {
+        let code = (steps.round_ties_even() as i32).saturating_add(i32::from(self.output.1.zero_point));
         code.clamp(i32::from(self.low), i32::from(self.high)) as u8
     }
 
-    fn run(&self, inputs: &[&[u8]], out: &mut [u8]) {
-        let x = inputs[0];
-        let shape = &self.inputs[0].shape.map(|d| d as usize);
-        let [height, width, channels] = *shape;
+    fn run(&self, arena: &mut [u8]) {
+        let out_view = &self.output.0;
+        if let Work::Concat = &self.work {
+            return self.run_concat(arena);
+        }
+        let (rest, out) = Rest::split(arena, out_view.range());
+        let (x_view, x_value) = &self.inputs[0];
+        let x = rest.get(x_view);
         match &self.work {
-            Work::Gemm { window, packed } => self.run_gemm(window, packed, x, out),
-            Work::Depthwise { window, weights, bias, multiplier } => {
-                with_scratch(|scratch: &mut Vec<u8>| {
-                    let padded_width = pad(x, *shape, window, self.inputs[0].zero_point, scratch);
-                    let out_width = self.output.as_ref().map_or(0, |v| v.shape[1] as usize);
-                    let depthwise = Depthwise {
-                        input: scratch,
-                        width: padded_width,
-                        channels,
-                        kernel: window.kernel.map(|k| k as usize),
-                        stride: window.stride.map(|s| s as usize),
-                        out_width,
-                        weights,
-                        requantise: self.requantise(bias, multiplier),
-                    };
-                    let rows = 4;
-                    if rayon::current_num_threads() > 1 {
-                        out.par_chunks_mut(rows * out_width * channels)
-                            .enumerate()
-                            .for_each(|(i, o)| (self.kernel.depthwise)(&depthwise, i * rows, o));
-                    } else {
-                        (self.kernel.depthwise)(&depthwise, 0, out);
+            Work::Gemm { window, weights } => self.run_gemm(window, weights, x, out),
+            Work::Depthwise { window, weights, scaling, taps, padded_width } => {
+                self.run_depthwise(window, weights, scaling, taps, *padded_width, x, out);
+            }
+            Work::Grouped { window, groups, weights, scaling } => {
+                self.run_grouped(window, *groups, weights, &self.requantise(scaling), x, out);
+            }
+            Work::MaxPool { window } => self.run_max_pool(window, x, out),
+            Work::AveragePool { window, count_padding } => self.run_average_pool(window, *count_padding, x, out),
+            Work::GlobalAveragePool => {
+                let count = x_view.pixels();
+                let channels = x_view.shape[2];
+                let scale = x_value.scale / (self.output.1.scale * count as f32);
+                let zero = count as i32 * i32::from(x_value.zero_point);
+                for (c, codes) in out[..channels].chunks_mut(LANES).enumerate() {
+                    let mut sums = [-zero; LANES];
+                    for pixel in 0..count {
+                        let from = &x[pixel * x_view.pixel + c * LANES..][..codes.len()];
+                        sums.iter_mut().zip(from).for_each(|(s, f)| *s += i32::from(*f));
                     }
+                    codes.iter_mut().zip(sums).for_each(|(o, s)| *o = self.code(s as f32 * scale));
+                }
+            }
+            Work::Add(p) => self.each_run(&[x_view, &self.inputs[1].0], out, |out, [from, other]| {
+                (self.kernel.add)(p, &x[from..], &rest.get(&self.inputs[1].0)[other..], out);
+            }),
+            Work::Multiply(p) if self.inputs[1].0.pixels() == x_view.pixels() => {
+                self.each_run(&[x_view, &self.inputs[1].0], out, |out, [from, other]| {
+                    (self.kernel.multiply)(p, &x[from..], &rest.get(&self.inputs[1].0)[other..], out);
                 });
             }
-            Work::Grouped { window, groups, weights, bias, multiplier } => {
-                self.run_grouped(window, *groups, weights, &self.requantise(bias, multiplier), x, out);
-            }
-            Work::MaxPool { window } => {
-                let out_width = self.output.as_ref().map_or(0, |v| v.shape[1] as usize);
-                for (at, pixel) in out.chunks_exact_mut(channels).enumerate() {
-                    pixel.fill(self.low);
-                    for (iy, ix) in taps(window, at / out_width, at % out_width, height, width) {
-                        let from = &x[(iy * width + ix) * channels..][..channels];
-                        pixel.iter_mut().zip(from).for_each(|(p, f)| *p = (*p).max(*f));
-                    }
-                    pixel.iter_mut().for_each(|p| *p = (*p).min(self.high));
+            Work::Multiply(p) => {
+                let gate = rest.get(&self.inputs[1].0);
+                for (pixel, out) in out.chunks_mut(out_view.pixel).enumerate() {
+                    let out = &mut out[..x_view.shape[2]];
+                    (self.kernel.multiply)(p, &x[pixel * x_view.pixel..], gate, out);
                 }
             }
-            Work::GlobalAveragePool => {
-                let (from, to) = (&self.inputs[0], self.output.as_ref().map_or(1.0, |v| v.scale));
-                let count = (height * width) as i32;
-                let scale = from.scale / (to * count as f32);
-                let mut sums = vec![-count * i32::from(from.zero_point); channels];
-                for pixel in x.chunks_exact(channels) {
-                    sums.iter_mut().zip(pixel).for_each(|(s, p)| *s += i32::from(*p));
-                }
-                out.iter_mut().zip(sums).for_each(|(o, s)| *o = self.code(s as f32 * scale));
-            }
-            Work::Add { terms: [a, b] } => {
-                for ((o, p), q) in out.iter_mut().zip(x).zip(inputs[1]) {
-                    *o = self.code(a[usize::from(*p)] + b[usize::from(*q)]);
-                }
-            }
-            Work::Logits { .. } => {}
+            Work::Table(table) => self.each_run(&[x_view, x_view], out, |out, [from, _]| {
+                out.iter_mut().zip(&x[from..]).for_each(|(o, x)| *o = table[usize::from(*x)]);
+            }),
+            Work::Concat => {}
         }
     }
 
-    /// Dense convolution as products of gathered rows and packed weights, some rows at a time.
-    fn run_gemm(&self, window: &Window, packed: &Packed, x: &[u8], out: &mut [u8]) {
-        let shape = self.inputs[0].shape.map(|d| d as usize);
-        let [_, width, channels] = shape;
+    /// Calls `work` with stretches of the output and where the inputs' begin: one where all lie side by side, else a pixel.
+    fn each_run(&self, inputs: &[&View; 2], out: &mut [u8], work: impl Fn(&mut [u8], [usize; 2])) {
+        let view = &self.output.0;
+        if view.is_contiguous() && inputs.iter().all(|v| v.is_contiguous()) {
+            return work(out, [0, 0]);
+        }
+        for (pixel, out) in out.chunks_mut(view.pixel).enumerate() {
+            work(&mut out[..view.shape[2]], inputs.map(|v| pixel * v.pixel));
+        }
+    }
+
+    /// Copies the inputs that do not lie in the output already.
+    fn run_concat(&self, arena: &mut [u8]) {
+        let (view, value) = &self.output;
+        let mut channel = 0;
+        for (from, v) in &self.inputs {
+            let channels = from.shape[2];
+            let to = View { offset: view.offset + channel, pixel: view.pixel, shape: from.shape };
+            channel += channels;
+            if to == *from {
+                continue;
+            }
+            let step = v.scale / value.scale;
+            let table: [u8; 256] = std::array::from_fn(|c| self.code((c as f32 - f32::from(v.zero_point)) * step));
+            for pixel in 0..from.pixels() {
+                let start = from.offset + pixel * from.pixel;
+                let at = to.offset + pixel * to.pixel;
+                for c in 0..channels {
+                    arena[at + c] = table[usize::from(arena[start + c])];
+                }
+            }
+        }
+    }
+
+    /// Dense convolution: a product of the windows' codes, gathered where they do not lie side by side already, and packed
+    /// weights.
+    fn run_gemm(&self, window: &Window, weights: &Packed, x: &[u8], out: &mut [u8]) {
+        let (view, value) = &self.inputs[0];
+        let out_view = &self.output.0;
+        let [_, out_width, _] = out_view.shape;
+        let requantise = self.requantise(&weights.scaling);
+        let whole_input = out_view.pixels() == 1 && window.padding == [0; 4] && view.is_contiguous();
+        let direct =
+            (window.is_pointwise() || whole_input) && x.len().min(view.shape.iter().product()) >= weights.depth;
+        let direct = direct && real_depth(view, window) == weights.depth;
+        let rows = out_view.pixels();
+        let work = rows * weights.depth * weights.columns;
+        if direct {
+            return self.in_parts(rows, work, out, |first, count, out| {
+                let a = &x[first * view.pixel..];
+                let out_row = out_view.pixel;
+                (self.kernel.gemm)(&Gemm { a, row: view.pixel, rows: count, weights, requantise, out_row }, out);
+            });
+        }
         let [kernel_h, kernel_w] = window.kernel.map(|k| k as usize);
         let [stride_h, stride_w] = window.stride.map(|s| s as usize);
-        let depth = packed.pairs * 2;
-        let out_width = ((width + (window.padding[1] + window.padding[3]) as usize) - kernel_w) / stride_w + 1;
-        let pointwise = (kernel_h, kernel_w, stride_h, stride_w) == (1, 1, 1, 1) && window.padding == [0; 4];
-        with_scratch(|padded: &mut Vec<u8>| {
-            let (source, source_width) = if window.padding == [0; 4] {
-                (x, width)
-            } else {
-                let w = pad(x, shape, window, self.inputs[0].zero_point, padded);
-                (&padded[..], w)
-            };
-            // About 24 KiB of widened activations: they stay in the first-level cache while all panels pass by.
-            let rows = (12288 / depth).clamp(4, 64) / 4 * 4;
-            let block = |index: usize, out: &mut [u8]| {
-                with_scratch(|a: &mut Vec<i16>| {
-                    let count = out.len() / packed.columns;
-                    a.clear();
-                    a.resize(count * depth, 0);
-                    for (r, row) in a.chunks_exact_mut(depth).enumerate() {
-                        let at = index * rows + r;
-                        if pointwise {
-                            widen(&source[at * channels..][..channels], row);
-                            continue;
+        let [down, right] = window.dilation.map(|d| d as usize);
+        let channels = view.shape[2];
+        self.padded(window, x, view, value.zero_point, |source, width, pixel| {
+            // Codes of a window row lie side by side unless pixels or taps are apart.
+            let run = if pixel == channels && right == 1 { kernel_w * channels } else { channels };
+            let runs = kernel_w * channels / run;
+            self.in_parts(rows, work, out, |first, count, out| {
+                let block = (GATHERED / weights.depth).clamp(12, 384) / 12 * 12;
+                scratch::with::<u8, _>(block * weights.depth + OVERRUN, |a| {
+                    for (at, out) in (first..first + count).step_by(block).zip(out.chunks_mut(block * out_view.pixel)) {
+                        let some = block.min(first + count - at);
+                        for r in 0..some {
+                            let (y, x) = ((at + r) / out_width * stride_h, (at + r) % out_width * stride_w);
+                            let mut to = r * weights.depth;
+                            for i in 0..kernel_h {
+                                let line = (y + i * down) * width + x;
+                                for j in 0..runs {
+                                    copy_run(source, (line + j * right) * pixel, a, to, run);
+                                    to += run;
+                                }
+                            }
                         }
-                        let (y, x) = (at / out_width * stride_h, at % out_width * stride_w);
-                        for i in 0..kernel_h {
-                            // The taps of one window row lie side by side, as memory is channels-last.
-                            let from = &source[((y + i) * source_width + x) * channels..][..kernel_w * channels];
-                            widen(from, &mut row[i * kernel_w * channels..]);
-                        }
+                        let row = weights.depth;
+                        let gemm = Gemm { a, row, rows: some, weights, requantise, out_row: out_view.pixel };
+                        (self.kernel.gemm)(&gemm, out);
                     }
-                    let requantise = self.requantise(&packed.bias, &packed.multiplier);
-                    let gemm =
-                        Gemm { a, rows: count, pairs: packed.pairs, b: &packed.b, columns: packed.columns, requantise };
-                    (self.kernel.gemm)(&gemm, out);
                 });
-            };
-            let chunk = rows * packed.columns;
-            if rayon::current_num_threads() > 1 {
-                out.par_chunks_mut(chunk).enumerate().for_each(|(i, o)| block(i, o));
-            } else {
-                out.chunks_mut(chunk).enumerate().for_each(|(i, o)| block(i, o));
-            }
+            });
         });
     }
 
-    /// Grouped convolution by its definition; no network of ours has one.
+    #[allow(clippy::too_many_arguments)]
+    fn run_depthwise(
+        &self,
+        window: &Window,
+        weights: &[i8],
+        scaling: &Scaling,
+        taps: &[usize],
+        padded_width: usize,
+        x: &[u8],
+        out: &mut [u8],
+    ) {
+        let (view, value) = &self.inputs[0];
+        let out_view = &self.output.0;
+        let [out_height, out_width, channels] = out_view.shape;
+        let [stride_h, stride_w] = window.stride.map(|s| s as usize);
+        self.padded(window, x, view, value.zero_point, |input, _, pixel| {
+            let depthwise = Depthwise {
+                input,
+                taps,
+                down: stride_h * padded_width * pixel,
+                right: stride_w * pixel,
+                channels,
+                out_width,
+                out_pixel: out_view.pixel,
+                weights,
+                requantise: self.requantise(scaling),
+            };
+            let work = out_height * out_width * channels * taps.len();
+            // In rows of the image, which a kernel works on whole.
+            let row = out_width * out_view.pixel;
+            let threads = threads(work, out_height);
+            let rows = out_height.div_ceil(threads);
+            each_part(out, rows * row, threads, |i, out| (self.kernel.depthwise)(&depthwise, i * rows, out));
+        });
+    }
+
+    /// Splits `rows` output pixels among threads: `work(first, count, codes)`.
+    fn in_parts(&self, rows: usize, work: usize, out: &mut [u8], body: impl Fn(usize, usize, &mut [u8]) + Sync) {
+        let threads = threads(work, rows);
+        // Whole tiles of every kernel.
+        let part = rows.div_ceil(threads).next_multiple_of(12);
+        each_part(out, part * self.output.0.pixel, threads, |i, out| body(i * part, part.min(rows - i * part), out));
+    }
+
+    /// Calls `work` with the input's codes, its width and its pixel step: padded in a buffer where the window asks for it.
+    fn padded<R>(
+        &self,
+        window: &Window,
+        x: &[u8],
+        view: &View,
+        zero: u8,
+        work: impl FnOnce(&[u8], usize, usize) -> R,
+    ) -> R {
+        let [height, width, channels] = view.shape;
+        let [top, left, bottom, right] = window.padding.map(|p| p as usize);
+        if window.padding == [0; 4] {
+            return work(x, width, view.pixel);
+        }
+        let padded_width = width + left + right;
+        let line = padded_width * channels;
+        scratch::with::<u8, _>((height + top + bottom) * line, |to| {
+            to[..top * line].fill(zero);
+            to[(top + height) * line..].fill(zero);
+            for (y, to) in to.chunks_exact_mut(line).skip(top).take(height).enumerate() {
+                to[..left * channels].fill(zero);
+                to[(left + width) * channels..].fill(zero);
+                let to = &mut to[left * channels..(left + width) * channels];
+                if view.pixel == channels {
+                    to.copy_from_slice(&x[y * width * channels..][..width * channels]);
+                } else {
+                    for (i, to) in to.chunks_exact_mut(channels).enumerate() {
+                        to.copy_from_slice(&x[(y * width + i) * view.pixel..][..channels]);
+                    }
+                }
+            }
+            work(to, padded_width, channels)
+        })
+    }
+
+    fn run_max_pool(&self, window: &Window, x: &[u8], out: &mut [u8]) {
+        let (view, out_view) = (&self.inputs[0].0, &self.output.0);
+        let [height, width, channels] = view.shape;
+        for (at, pixel) in out.chunks_mut(out_view.pixel).enumerate() {
+            let pixel = &mut pixel[..channels];
+            pixel.fill(self.low);
+            for (iy, ix) in taps(window, at / out_view.shape[1], at % out_view.shape[1], height, width) {
+                let from = &x[(iy * width + ix) * view.pixel..][..channels];
+                pixel.iter_mut().zip(from).for_each(|(p, f)| *p = (*p).max(*f));
+            }
+            pixel.iter_mut().for_each(|p| *p = (*p).min(self.high));
+        }
+    }
+
+    fn run_average_pool(&self, window: &Window, count_padding: bool, x: &[u8], out: &mut [u8]) {
+        let (view, value) = &self.inputs[0];
+        let out_view = &self.output.0;
+        let [height, width, channels] = view.shape;
+        let all = (window.kernel[0] * window.kernel[1]) as usize;
+        for (at, pixel) in out.chunks_mut(out_view.pixel).enumerate() {
+            let inside = taps(window, at / out_view.shape[1], at % out_view.shape[1], height, width);
+            let seen = inside.clone().count();
+            let count = if count_padding { all } else { seen };
+            let scale = value.scale / (self.output.1.scale * count as f32);
+            let zero = seen as i32 * i32::from(value.zero_point);
+            for (c, codes) in pixel[..channels].chunks_mut(LANES).enumerate() {
+                let mut sums = [-zero; LANES];
+                for (iy, ix) in inside.clone() {
+                    let from = &x[(iy * width + ix) * view.pixel + c * LANES..][..codes.len()];
+                    sums.iter_mut().zip(from).for_each(|(s, f)| *s += i32::from(*f));
+                }
+                codes.iter_mut().zip(sums).for_each(|(o, s)| *o = self.code(s as f32 * scale));
+            }
+        }
+    }
+
+    /// Grouped convolution by its definition: none of the networks here has one, so it need not be fast.
     fn run_grouped(&self, window: &Window, groups: usize, weights: &Weights, r: &Requantise, x: &[u8], out: &mut [u8]) {
-        let [height, width, channels] = self.inputs[0].shape.map(|d| d as usize);
+        let (view, value) = &self.inputs[0];
+        let out_view = &self.output.0;
+        let [height, width, channels] = view.shape;
         let outputs = weights.bias.len();
         let (per_in, per_out) = (channels / groups, outputs / groups);
-        let kernel = window.kernel.map(|k| k as usize);
-        let out_width = self.output.as_ref().map_or(1, |v| v.shape[1] as usize);
-        let zero = i32::from(self.inputs[0].zero_point);
-        for (at, pixel) in out.chunks_exact_mut(outputs).enumerate() {
-            let top = (at / out_width * window.stride[0] as usize) as i64 - i64::from(window.padding[0]);
-            let left = (at % out_width * window.stride[1] as usize) as i64 - i64::from(window.padding[1]);
-            for (o, code) in pixel.iter_mut().enumerate() {
+        let [kernel_h, kernel_w] = window.kernel.map(|k| k as usize);
+        let [down, right] = window.dilation.map(i64::from);
+        let zero = i32::from(value.zero_point);
+        for (at, pixel) in out.chunks_mut(out_view.pixel).enumerate() {
+            let top = (at / out_view.shape[1]) as i64 * i64::from(window.stride[0]) - i64::from(window.padding[0]);
+            let left = (at % out_view.shape[1]) as i64 * i64::from(window.stride[1]) - i64::from(window.padding[1]);
+            for (o, code) in pixel[..outputs].iter_mut().enumerate() {
                 let mut sum = 0i32;
-                for i in 0..kernel[0] {
-                    for j in 0..kernel[1] {
-                        let (y, c) = (top + i as i64, left + j as i64);
-                        let inside = y >= 0 && c >= 0 && y < height as i64 && c < width as i64;
-                        for k in 0..per_in {
-                            let code = if inside {
-                                let at = (y as usize * width + c as usize) * channels + o / per_out * per_in + k;
-                                i32::from(x[at])
-                            } else {
-                                zero
-                            };
-                            let w = weights.codes[((o * kernel[0] + i) * kernel[1] + j) * per_in + k];
-                            sum += code * i32::from(w);
-                        }
+                for (tap, w) in weights.codes[o * kernel_h * kernel_w * per_in..][..kernel_h * kernel_w * per_in]
+                    .chunks_exact(per_in)
+                    .enumerate()
+                {
+                    let (y, c) = (top + (tap / kernel_w) as i64 * down, left + (tap % kernel_w) as i64 * right);
+                    let inside = y >= 0 && c >= 0 && y < height as i64 && c < width as i64;
+                    let from =
+                        if inside { (y as usize * width + c as usize) * view.pixel + o / per_out * per_in } else { 0 };
+                    for (k, w) in w.iter().enumerate() {
+                        let code = if inside { i32::from(x[from + k]) } else { zero };
+                        sum += code * i32::from(*w);
                     }
                 }
                 *code = kernels::portable::requantise(r, o, sum);
             }
         }
+    }
+}
+
+/// Channels that are summed together outside the kernels.
+const LANES: usize = 16;
+
+/// Gathered codes that are worked on at once, 96 KiB: they and the weights of a panel fit second-level caches.
+const GATHERED: usize = 96 * 1024;
+
+/// Codes that [`copy_run`] may write beyond its run.
+const OVERRUN: usize = 16;
+
+/// Copies `len` codes; a short run as a whole vector, whose surplus the next run overwrites.
+fn copy_run(from: &[u8], start: usize, to: &mut [u8], at: usize, len: usize) {
+    if len <= OVERRUN && start + OVERRUN <= from.len() {
+        to[at..at + OVERRUN].copy_from_slice(&from[start..start + OVERRUN]);
+    } else {
+        to[at..at + len].copy_from_slice(&from[start..start + len]);
+    }
+}
+
+/// Products in one sum of a dense convolution over `view`.
+fn real_depth(view: &View, window: &Window) -> usize {
+    view.shape[2] * window.kernel.iter().map(|k| *k as usize).product::<usize>()
+}
+
+/// Threads that `work` products in `parts` independent parts are worth.
+fn threads(work: usize, parts: usize) -> usize {
+    if work < WORTH_A_THREAD { 1 } else { rayon::current_num_threads().clamp(1, parts) }
+}
+
+/// Calls `body` for each `part` codes of `out`, on as many threads.
+fn each_part(out: &mut [u8], part: usize, threads: usize, body: impl Fn(usize, &mut [u8]) + Sync) {
+    match threads {
+        1 => body(0, out),
+        _ => out.par_chunks_mut(part).enumerate().for_each(|(i, o)| body(i, o)),
+    }
+}
+
+/// Copies the codes of `view` to `to`, pixels `pixel` codes apart.
+fn copy(arena: &[u8], view: View, to: &mut [u8], pixel: usize) {
+    for (i, to) in to.chunks_exact_mut(pixel).enumerate() {
+        to[..view.shape[2]].copy_from_slice(&arena[view.offset + i * view.pixel..][..view.shape[2]]);
     }
 }
 
@@ -347,25 +615,14 @@ fn folded_bias(weights: &Weights, zero_point: u8) -> Vec<i32> {
     weights.bias.iter().zip(sums).map(|(b, s)| b.wrapping_sub(zero.wrapping_mul(s))).collect()
 }
 
-fn widen(from: &[u8], to: &mut [i16]) {
-    to.iter_mut().zip(from).for_each(|(t, f)| *t = i16::from(*f));
-}
-
-/// Copies `x` into `to` with a border of `zero`; gives the padded width.
-fn pad(x: &[u8], [height, width, channels]: [usize; 3], window: &Window, zero: u8, to: &mut Vec<u8>) -> usize {
-    let [top, left, bottom, right] = window.padding.map(|p| p as usize);
-    let padded_width = width + left + right;
-    to.clear();
-    to.resize((height + top + bottom) * padded_width * channels, zero);
-    for (y, row) in x.chunks_exact(width * channels).enumerate() {
-        let start = ((y + top) * padded_width + left) * channels;
-        to[start..start + row.len()].copy_from_slice(row);
-    }
-    padded_width
-}
-
-/// Input positions under the window of output `(y, x)` that lie inside the image.
-fn taps(window: &Window, y: usize, x: usize, height: usize, width: usize) -> impl Iterator<Item = (usize, usize)> {
+/// Input positions under the window of output `(y, x)` that lie inside the image; the window has no holes.
+fn taps(
+    window: &Window,
+    y: usize,
+    x: usize,
+    height: usize,
+    width: usize,
+) -> impl Iterator<Item = (usize, usize)> + Clone + use<> {
     let range = |at: usize, axis: usize, side: usize| {
         let start = at * window.stride[axis] as usize;
         let (pad, kernel) = (window.padding[axis] as usize, window.kernel[axis] as usize);
@@ -375,34 +632,10 @@ fn taps(window: &Window, y: usize, x: usize, height: usize, width: usize) -> imp
     range(y, 0, height).flat_map(move |iy| columns.clone().map(move |ix| (iy, ix)))
 }
 
-/// Buffers that outlive a step, so that steady state does not allocate them: one stack of each type a thread.
-trait Scratch: Sized {
-    fn stack() -> &'static std::thread::LocalKey<RefCell<Vec<Vec<Self>>>>;
-}
-
-macro_rules! scratch {
-    ($ty:ty) => {
-        impl Scratch for $ty {
-            fn stack() -> &'static std::thread::LocalKey<RefCell<Vec<Vec<$ty>>>> {
-                thread_local!(static STACK: RefCell<Vec<Vec<$ty>>> = const { RefCell::new(Vec::new()) });
-                &STACK
-            }
-        }
-    };
-}
-scratch!(u8);
-scratch!(i16);
-
-fn with_scratch<T: Scratch + 'static, R>(work: impl FnOnce(&mut Vec<T>) -> R) -> R {
-    let mut buffer = T::stack().with_borrow_mut(|s| s.pop().unwrap_or_default());
-    let result = work(&mut buffer);
-    T::stack().with_borrow_mut(|s| s.push(buffer));
-    result
-}
-
 impl std::fmt::Debug for Layer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {:?} → {:?}", self.0.name, self.0.inputs, self.0.output)
+        let shapes: Vec<_> = self.0.inputs.iter().map(|i| i.1.shape).collect();
+        write!(f, "{} {shapes:?} → {:?}", self.0.name, self.0.output.1.shape)
     }
 }
 
@@ -425,40 +658,16 @@ impl Op for Layer {
 impl EvalOp for Layer {
     op_out_of_plan!();
 
-    fn eval(&self, _: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let layer = &self.0;
-        let views: TractResult<TVec<_>> = inputs.iter().map(|i| i.try_as_plain_ram()).collect();
-        let views = views?;
-        let slices: TractResult<TVec<&[u8]>> = views.iter().map(|v| v.as_slice::<u8>()).collect();
-        let slices = slices?;
-        if let Work::Logits { weights, bias } = &layer.work {
-            let x = slices[0];
-            let scale = layer.inputs[0].scale;
-            let logits: Vec<f32> = weights
-                .codes
-                .chunks_exact(x.len())
-                .zip(bias.iter().zip(&weights.scales))
-                .map(|(w, (bias, s))| {
-                    let sum: i32 = w.iter().zip(x).map(|(w, x)| i32::from(*w) * i32::from(*x)).sum();
-                    sum.wrapping_add(*bias) as f32 * (scale * s)
-                })
-                .collect();
-            return Ok(tvec!(Tensor::from_shape(&[logits.len()], &logits)?.into()));
-        }
-        let Some(output) = &layer.output else { bail!("a layer without an output") };
-        let mut tensor = Tensor::zero::<u8>(&output.shape.map(|d| d as usize))?;
-        layer.run(&slices, tensor.try_as_plain_ram_mut()?.as_slice_mut::<u8>()?);
-        Ok(tvec!(tensor.into()))
+    fn eval(&self, _: &EvalContext, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let mut arena = inputs.remove(0).into_arc_tensor();
+        self.0.run(bytes_mut(&mut arena)?);
+        Ok(tvec!(TValue::from_const(arena)))
     }
 }
 
 impl TypedOp for Layer {
-    fn output_facts(&self, _: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(match (&self.0.output, &self.0.work) {
-            (Some(v), _) => tvec!(u8::fact(v.shape.map(|d| d as usize))),
-            (None, Work::Logits { weights, .. }) => tvec!(f32::fact([weights.bias.len()])),
-            (None, _) => bail!("a layer without an output"),
-        })
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(tvec!(inputs[0].without_value()))
     }
 
     as_op!();

@@ -1,41 +1,99 @@
 //! The inner loops, behind one table that is chosen when the program starts.
 //!
-//! Every kernel gives bit for bit what [`portable`] gives; the property tests at the end hold them to it.
+//! Every kernel gives bit for bit what [`portable`] gives; the property tests in [`tests`] hold them to it. A kernel says
+//! how it wants weights packed ([`Kernel::group`]); everything else about it is its own business.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod dotprod;
+#[cfg(target_arch = "aarch64")]
+mod i8mm;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 pub mod portable;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use std::sync::OnceLock;
 
-/// Output channels that are computed together.
+/// Output channels that are packed together.
 pub const PANEL: usize = 16;
 
-/// Sums of products over rows of activations and panels of weights, requantised to codes.
+/// Weights of a matrix product: `[panel][depth / group][PANEL][group]`, filled up with zeros.
 ///
-/// Activations are widened to `i16` and weights too, both in pairs along the depth: one `pmaddwd` then multiplies two
-/// pairs and adds them into `i32` without any saturation (|255 · 127 · 2| < 2³¹).
+/// `group` codes along the depth lie side by side because one instruction multiplies and adds so many: 2 for `pmaddwd`, 4
+/// for `vpdpbusd` and `sdot`, 8 for `smull` + `sadalp` and `usmmla`.
+pub struct Packed {
+    /// The codes.
+    pub codes: Vec<i8>,
+    /// Products in each sum, zeros included: a multiple of `group`.
+    pub depth: usize,
+    /// Output channels, without those that fill the last panel.
+    pub columns: usize,
+    /// For each output channel of all panels.
+    pub scaling: Scaling,
+}
+
+/// From `i32` sums to codes, for each output channel; see [`Requantise`].
+pub struct Scaling {
+    /// Added to the sum: the bias, less zero point of the input times sum of the weights.
+    pub bias: Vec<i32>,
+    /// `input scale · weight scale / output scale`.
+    pub multiplier: Vec<f32>,
+}
+
+impl Packed {
+    /// Packs `codes`, `[columns][depth]`.
+    pub fn new(codes: &[i8], columns: usize, mut scaling: Scaling, kernel: &Kernel) -> Packed {
+        let group = kernel.group;
+        let real = codes.len() / columns;
+        let depth = real.next_multiple_of(group);
+        let filled = columns.next_multiple_of(PANEL);
+        let mut packed = vec![0i8; filled * depth];
+        for (column, row) in codes.chunks_exact(real).enumerate() {
+            let panel = &mut packed[column / PANEL * PANEL * depth..][..PANEL * depth];
+            for (k, run) in row.chunks(group).enumerate() {
+                panel[(k * PANEL + column % PANEL) * group..][..run.len()].copy_from_slice(run);
+            }
+            if kernel.signed {
+                // Σ w·a = Σ w·(a − 128) + 128 · Σ w
+                let sum: i32 = row.iter().map(|w| i32::from(*w)).sum();
+                scaling.bias[column] = scaling.bias[column].wrapping_add(sum.wrapping_mul(128));
+            }
+        }
+        scaling.bias.resize(filled, 0);
+        scaling.multiplier.resize(filled, 0.0);
+        Packed { codes: packed, depth, columns, scaling }
+    }
+}
+
+/// Sums of products over rows of activations and panels of weights, requantised to codes.
 pub struct Gemm<'a> {
-    /// `rows × 2·pairs`, a row after the other; an odd depth is filled up with 0.
-    pub a: &'a [i16],
+    /// Activations; row `r` starts at `r · row` and holds `weights.depth` codes, of which those beyond the real depth
+    /// count nothing.
+    pub a: &'a [u8],
+    /// Codes from one row to the next.
+    pub row: usize,
     /// Rows.
     pub rows: usize,
-    /// Half of the depth, rounded up.
-    pub pairs: usize,
-    /// For each panel of [`PANEL`] outputs `[pairs][PANEL][2]`.
-    pub b: &'a [i16],
-    /// Outputs of each row; the last panel may be wider.
-    pub columns: usize,
-    /// How sums become codes; as long as all panels together.
+    /// Weights.
+    pub weights: &'a Packed,
+    /// How sums become codes.
     pub requantise: Requantise<'a>,
+    /// Codes from one row of the output to the next, at least `weights.columns`.
+    pub out_row: usize,
 }
 
 /// From `i32` sums to codes: `code = clamp(round(float(sum + bias) · multiplier) + zero_point, low, high)`, rounding half
 /// to even, in single precision. ONNX defines the rounding (`QuantizeLinear`); ONNX Runtime computes it in these steps.
+#[derive(Clone, Copy)]
 pub struct Requantise<'a> {
-    /// Added to the sum: the bias, less zero point of the input times sum of the weights.
+    /// Added to the sum; as long as all panels together.
     pub bias: &'a [i32],
-    /// `input scale · weight scale / output scale`, for each output.
+    /// Real value of the sum's step in steps of the output, for each output; finite and above 0.
     pub multiplier: &'a [f32],
     /// Code of the real 0 in the output.
     pub zero_point: u8,
@@ -47,40 +105,100 @@ pub struct Requantise<'a> {
 
 /// A depthwise convolution over rows that are padded already.
 pub struct Depthwise<'a> {
-    /// Padded input, `[_, width, channels]` codes.
+    /// Input codes, padded.
     pub input: &'a [u8],
-    /// Columns of the padded input.
-    pub width: usize,
+    /// Codes from the first tap of a window to each tap.
+    pub taps: &'a [usize],
+    /// Codes from one window to the one below.
+    pub down: usize,
+    /// Codes from one window to the one on the right.
+    pub right: usize,
     /// Channels.
     pub channels: usize,
-    /// Window rows and columns.
-    pub kernel: [usize; 2],
-    /// Rows and columns between windows.
-    pub stride: [usize; 2],
     /// Columns of the output.
     pub out_width: usize,
-    /// `[kernel_h · kernel_w][channels]`.
-    pub weights: &'a [i16],
-    /// How sums become codes.
+    /// Codes from one pixel of the output to the next.
+    pub out_pixel: usize,
+    /// `[taps][channels]`.
+    pub weights: &'a [i8],
+    /// How sums become codes; as long as `channels`, rounded up to [`PANEL`].
     pub requantise: Requantise<'a>,
+}
+
+impl Depthwise<'_> {
+    /// Output rows that `out` holds.
+    fn rows(&self, out: &[u8]) -> usize {
+        let row = self.out_width * self.out_pixel;
+        (out.len() + self.out_pixel - self.channels) / row
+    }
+
+    /// One past the last input code that the windows of rows `first .. first + rows` see.
+    fn end(&self, first: usize, rows: usize) -> usize {
+        let far = self.taps.iter().max().copied().unwrap_or(0);
+        (first + rows - 1) * self.down + (self.out_width - 1) * self.right + far + self.channels
+    }
+}
+
+/// A function of two inputs: `code = clamp(round(f(a, b)) + zero_point, low, high)`.
+#[derive(Clone, Copy)]
+pub struct Pairwise {
+    /// Codes of the real 0 in the inputs.
+    pub zero: [f32; 2],
+    /// Steps of the inputs in steps of the output (sum), or the first alone in steps of the output (product).
+    pub scale: [f32; 2],
+    /// Code of the real 0 in the output.
+    pub zero_point: u8,
+    /// Smallest code.
+    pub low: u8,
+    /// Largest code.
+    pub high: u8,
 }
 
 /// The loops of one instruction set.
 pub struct Kernel {
     /// Name for `HILUM_KERNEL` and reports.
     pub name: &'static str,
+    /// Codes along the depth that are packed side by side.
+    pub group: usize,
+    /// True if activations are multiplied as `code − 128`, for instructions that know signed bytes only.
+    pub signed: bool,
     /// Fills `rows × columns` codes.
     pub gemm: fn(&Gemm, &mut [u8]),
     /// Fills output rows from `first_row`, as many as the slice holds.
     pub depthwise: fn(&Depthwise, usize, &mut [u8]),
+    /// `(a − zero) · scale + (b − zero) · scale`, code by code.
+    pub add: fn(&Pairwise, &[u8], &[u8], &mut [u8]),
+    /// `(a − zero) · (b − zero) · scale`, code by code.
+    pub multiply: fn(&Pairwise, &[u8], &[u8], &mut [u8]),
+    /// Sum of products of codes and weights.
+    pub dot: fn(&[u8], &[i8]) -> i32,
 }
 
 /// All kernels that this processor runs, best first.
 pub fn available() -> Vec<&'static Kernel> {
     let mut found: Vec<&'static Kernel> = Vec::new();
     #[cfg(target_arch = "x86_64")]
-    if std::is_x86_feature_detected!("avx2") {
-        found.push(&avx2::KERNEL);
+    {
+        if vnni::has_avx512() {
+            found.push(&vnni::AVX512);
+        }
+        if vnni::has_avx() {
+            found.push(&vnni::AVX);
+        }
+        if std::is_x86_feature_detected!("avx2") {
+            found.push(&avx2::KERNEL);
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        if std::arch::is_aarch64_feature_detected!("i8mm") {
+            found.push(&i8mm::KERNEL);
+        }
+        if std::arch::is_aarch64_feature_detected!("dotprod") {
+            found.push(&dotprod::KERNEL);
+        }
+        // Every aarch64 processor has NEON (Arm Architecture Reference Manual, Advanced SIMD of Armv8-A on Linux).
+        found.push(&neon::KERNEL);
     }
     found.push(&portable::KERNEL);
     found
@@ -103,69 +221,22 @@ pub fn unknown_request() -> Option<String> {
     (!available().iter().any(|k| k.name == wanted)).then_some(wanted)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
+/// Checks what every [`Kernel::gemm`] relies on: lengths of activations, weights, scaling and output.
+fn assert_gemm(g: &Gemm, out: &[u8], group: usize) {
+    let w = g.weights;
+    let filled = w.columns.next_multiple_of(PANEL);
+    assert!(w.depth % group == 0 && w.codes.len() == filled * w.depth);
+    assert!(g.requantise.bias.len() >= filled && g.requantise.multiplier.len() >= filled);
+    assert!(g.rows == 0 || g.a.len() >= (g.rows - 1) * g.row + w.depth);
+    assert!(g.rows == 0 || out.len() >= (g.rows - 1) * g.out_row + w.columns);
+}
 
-    fn pseudo(seed: u64) -> impl FnMut() -> u64 {
-        let mut x = seed | 1;
-        move || {
-            x ^= x << 13;
-            x ^= x >> 7;
-            x ^= x << 17;
-            x >> 11
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn every_gemm_equals_the_portable_one(
-            rows in 1usize..14, pairs in 1usize..40, columns in 1usize..40,
-            seed: u64, extreme: bool, zero_point: u8, low in 0u8..100, high in 100u8..=255,
-        ) {
-            let mut next = pseudo(seed);
-            let panels = columns.div_ceil(PANEL);
-            let a: Vec<i16> = (0..rows * pairs * 2).map(|_| if extreme { 255 } else { (next() % 256) as i16 }).collect();
-            let b: Vec<i16> = (0..panels * PANEL * pairs * 2)
-                .map(|_| if extreme { -128 } else { (next() % 256) as i16 - 128 }).collect();
-            let bias: Vec<i32> = (0..panels * PANEL).map(|_| next() as i32 % 100_000).collect();
-            let multiplier: Vec<f32> = (0..panels * PANEL).map(|_| (next() % 1000) as f32 * 1e-6).collect();
-            let requantise = Requantise { bias: &bias, multiplier: &multiplier, zero_point, low, high };
-            let gemm = Gemm { a: &a, rows, pairs, b: &b, columns, requantise };
-            let mut want = vec![0; rows * columns];
-            (portable::KERNEL.gemm)(&gemm, &mut want);
-            for kernel in available() {
-                let mut got = vec![0; rows * columns];
-                (kernel.gemm)(&gemm, &mut got);
-                prop_assert_eq!(&got, &want, "{}", kernel.name);
-            }
-        }
-
-        #[test]
-        fn every_depthwise_equals_the_portable_one(
-            channels in prop_oneof![1usize..70, Just(16), Just(48)], kernel in 1usize..6, stride in 1usize..3, out_width in 1usize..6,
-            out_rows in 1usize..4, seed: u64, zero_point: u8,
-        ) {
-            let mut next = pseudo(seed);
-            let width = (out_width - 1) * stride + kernel;
-            let height = (out_rows - 1) * stride + kernel;
-            let input: Vec<u8> = (0..height * width * channels).map(|_| next() as u8).collect();
-            let weights: Vec<i16> = (0..kernel * kernel * channels).map(|_| (next() % 256) as i16 - 128).collect();
-            let bias: Vec<i32> = (0..channels).map(|_| next() as i32 % 10_000).collect();
-            let multiplier: Vec<f32> = (0..channels).map(|_| (next() % 1000) as f32 * 1e-5).collect();
-            let requantise = Requantise { bias: &bias, multiplier: &multiplier, zero_point, low: 0, high: 255 };
-            let d = Depthwise {
-                input: &input, width, channels, kernel: [kernel; 2], stride: [stride; 2], out_width, weights: &weights,
-                requantise,
-            };
-            let mut want = vec![0; out_rows * out_width * channels];
-            (portable::KERNEL.depthwise)(&d, 0, &mut want);
-            for kernel in available() {
-                let mut got = vec![0; want.len()];
-                (kernel.depthwise)(&d, 0, &mut got);
-                prop_assert_eq!(&got, &want, "{}", kernel.name);
-            }
-        }
-    }
+/// Checks what every [`Kernel::depthwise`] relies on; gives the number of rows.
+fn assert_depthwise(d: &Depthwise, first_row: usize, out: &[u8]) -> usize {
+    let rows = d.rows(out);
+    let filled = d.channels.next_multiple_of(PANEL);
+    assert!(d.weights.len() >= d.taps.len() * d.channels);
+    assert!(d.requantise.bias.len() >= filled && d.requantise.multiplier.len() >= filled);
+    assert!(rows == 0 || d.input.len() >= d.end(first_row, rows));
+    rows
 }

@@ -1,40 +1,52 @@
 //! Plain loops that the compiler vectorises for whatever the target has: the reference for every other kernel.
 
-use super::{Depthwise, Gemm, Kernel, PANEL, Requantise};
+use super::{Depthwise, Gemm, Kernel, PANEL, Pairwise, Requantise, assert_depthwise, assert_gemm};
 
 /// The table entry.
-pub static KERNEL: Kernel = Kernel { name: "portable", gemm, depthwise };
+pub static KERNEL: Kernel = Kernel {
+    name: "portable",
+    group: 2,
+    signed: false,
+    gemm,
+    depthwise,
+    add: add_loop,
+    multiply: multiply_loop,
+    dot: dot_loop,
+};
 
-fn gemm(g: &Gemm, out: &mut [u8]) {
-    gemm_loops(g, out);
-}
+/// 1.5 · 2²³: adding it rounds a float below 2²² half to even and leaves the integer in the low bits.
+const MAGIC: f32 = 12_582_912.0;
 
-fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
-    depthwise_loops(d, first_row, out);
+/// `value` rounded half to even; beyond ±2²¹, which is beyond every code, some integer as far out.
+#[inline(always)]
+fn round(value: f32) -> i32 {
+    let bounded = value.clamp(-2_097_152.0, 2_097_152.0);
+    (bounded + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32
 }
 
 /// One sum to its code; see [`Requantise`].
 #[inline(always)]
 pub fn requantise(r: &Requantise, channel: usize, sum: i32) -> u8 {
-    let scaled = (sum.wrapping_add(r.bias[channel]) as f32 * r.multiplier[channel]).round_ties_even();
-    // The cast saturates, so a sum of any size ends at a bound.
-    let code = (scaled as i32).saturating_add(i32::from(r.zero_point));
-    code.clamp(i32::from(r.low), i32::from(r.high)) as u8
+    let scaled = sum.wrapping_add(r.bias[channel]) as f32 * r.multiplier[channel];
+    (round(scaled) + i32::from(r.zero_point)).clamp(i32::from(r.low), i32::from(r.high)) as u8
 }
 
-#[inline(always)]
-fn gemm_loops(g: &Gemm, out: &mut [u8]) {
-    for (panel, b) in g.b.chunks_exact(g.pairs * PANEL * 2).enumerate() {
+fn gemm(g: &Gemm, out: &mut [u8]) {
+    assert_gemm(g, out, KERNEL.group);
+    let w = g.weights;
+    for (panel, b) in w.codes.chunks_exact(PANEL * w.depth).enumerate() {
         let first = panel * PANEL;
-        let width = PANEL.min(g.columns.saturating_sub(first));
-        for (row, a) in g.a.chunks_exact(g.pairs * 2).take(g.rows).enumerate() {
+        let width = PANEL.min(w.columns - first);
+        for row in 0..g.rows {
+            let a = &g.a[row * g.row..][..w.depth];
             let mut sums = [0i32; PANEL];
             for (a, b) in a.as_chunks::<2>().0.iter().zip(b.as_chunks::<{ PANEL * 2 }>().0) {
+                let [a0, a1] = a.map(i32::from);
                 for (sum, b) in sums.iter_mut().zip(b.as_chunks::<2>().0) {
-                    *sum += i32::from(a[0]) * i32::from(b[0]) + i32::from(a[1]) * i32::from(b[1]);
+                    *sum += a0 * i32::from(b[0]) + a1 * i32::from(b[1]);
                 }
             }
-            let to = &mut out[row * g.columns + first..][..width];
+            let to = &mut out[row * g.out_row + first..][..width];
             for (j, (code, sum)) in to.iter_mut().zip(sums).enumerate() {
                 *code = requantise(&g.requantise, first + j, sum);
             }
@@ -42,41 +54,67 @@ fn gemm_loops(g: &Gemm, out: &mut [u8]) {
     }
 }
 
+fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
+    let rows = assert_depthwise(d, first_row, out);
+    depthwise_loops(d, first_row..first_row + rows, 0, out);
+}
+
 /// Channels that are summed together: 64 bytes of `i32` sums stay in registers on every target.
 const LANES: usize = 16;
 
-/// The depthwise loops, also compiled for wider vectors by the other kernels.
+/// The depthwise loops over channels `from ..`, also compiled for wider vectors by the other kernels.
 #[inline(always)]
-pub fn depthwise_loops(d: &Depthwise, first_row: usize, out: &mut [u8]) {
-    let channels = d.channels;
-    for (y, row) in out.chunks_exact_mut(d.out_width * channels).enumerate() {
-        let top = (first_row + y) * d.stride[0] * d.width;
-        for (x, pixel) in row.chunks_exact_mut(channels).enumerate() {
-            let corner = (top + x * d.stride[1]) * channels;
-            for c in (0..channels).step_by(LANES) {
-                let lanes = LANES.min(channels - c);
+pub fn depthwise_loops(d: &Depthwise, rows: std::ops::Range<usize>, from: usize, out: &mut [u8]) {
+    for (y, row) in rows.enumerate() {
+        for x in 0..d.out_width {
+            let corner = row * d.down + x * d.right;
+            let to = (y * d.out_width + x) * d.out_pixel;
+            for c in (from..d.channels).step_by(LANES) {
+                let lanes = LANES.min(d.channels - c);
                 let mut sums = [0i32; LANES];
-                for i in 0..d.kernel[0] {
-                    for j in 0..d.kernel[1] {
-                        let from = &d.input[corner + (i * d.width + j) * channels + c..][..lanes];
-                        let weights = &d.weights[(i * d.kernel[1] + j) * channels + c..][..lanes];
-                        if let (Ok(from), Ok(weights)) =
-                            (<&[u8; LANES]>::try_from(from), <&[i16; LANES]>::try_from(weights))
-                        {
-                            for l in 0..LANES {
-                                sums[l] += i32::from(from[l]) * i32::from(weights[l]);
-                            }
-                        } else {
-                            for l in 0..lanes {
-                                sums[l] += i32::from(from[l]) * i32::from(weights[l]);
-                            }
+                for (tap, weights) in d.taps.iter().zip(d.weights.chunks_exact(d.channels)) {
+                    let codes = &d.input[corner + tap + c..][..lanes];
+                    let weights = &weights[c..][..lanes];
+                    if let (Ok(codes), Ok(weights)) =
+                        (<&[u8; LANES]>::try_from(codes), <&[i8; LANES]>::try_from(weights))
+                    {
+                        for l in 0..LANES {
+                            sums[l] += i32::from(codes[l]) * i32::from(weights[l]);
+                        }
+                    } else {
+                        for l in 0..lanes {
+                            sums[l] += i32::from(codes[l]) * i32::from(weights[l]);
                         }
                     }
                 }
-                for l in 0..lanes {
-                    pixel[c + l] = requantise(&d.requantise, c + l, sums[l]);
+                for (l, code) in out[to + c..][..lanes].iter_mut().enumerate() {
+                    *code = requantise(&d.requantise, c + l, sums[l]);
                 }
             }
         }
     }
+}
+
+/// [`Kernel::add`], also compiled for wider vectors by the other kernels.
+#[inline(always)]
+pub fn add_loop(p: &Pairwise, a: &[u8], b: &[u8], out: &mut [u8]) {
+    for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+        let real = (f32::from(*a) - p.zero[0]) * p.scale[0] + (f32::from(*b) - p.zero[1]) * p.scale[1];
+        *o = (round(real) + i32::from(p.zero_point)).clamp(i32::from(p.low), i32::from(p.high)) as u8;
+    }
+}
+
+/// [`Kernel::multiply`], also compiled for wider vectors by the other kernels.
+#[inline(always)]
+pub fn multiply_loop(p: &Pairwise, a: &[u8], b: &[u8], out: &mut [u8]) {
+    for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
+        let real = (f32::from(*a) - p.zero[0]) * (f32::from(*b) - p.zero[1]) * p.scale[0];
+        *o = (round(real) + i32::from(p.zero_point)).clamp(i32::from(p.low), i32::from(p.high)) as u8;
+    }
+}
+
+/// [`Kernel::dot`], also compiled for wider vectors by the other kernels.
+#[inline(always)]
+pub fn dot_loop(codes: &[u8], weights: &[i8]) -> i32 {
+    codes.iter().zip(weights).map(|(c, w)| i32::from(*c) * i32::from(*w)).sum()
 }

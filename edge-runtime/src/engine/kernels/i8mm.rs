@@ -1,0 +1,103 @@
+//! The matrix extension (Armv8.6 `i8mm`): `usmmla` multiplies two rows of eight unsigned bytes with two columns of eight
+//! signed bytes and adds the four sums into 32 bits.
+//!
+//! `vusmmlaq_s32` is not stable in Rust 1.95, inline assembly is.
+
+use super::neon::{requantise8, store8};
+use super::{Gemm, Kernel, PANEL, assert_gemm, neon};
+use std::arch::aarch64::*;
+use std::arch::asm;
+
+/// The table entry. Only [`super::available`] hands it out, and only where `i8mm` is there.
+pub static KERNEL: Kernel = Kernel { name: "i8mm", group: 8, signed: false, gemm, ..neon::KERNEL };
+
+fn gemm(g: &Gemm, out: &mut [u8]) {
+    assert_gemm(g, out, KERNEL.group);
+    for panel in 0..g.weights.columns.div_ceil(PANEL) {
+        let mut row = 0;
+        while row < g.rows {
+            let count = (g.rows - row).min(4);
+            // SAFETY: `i8mm` was detected before this table entry was handed out; the panel and the rows exist, as asserted.
+            unsafe {
+                match count {
+                    3.. => tile::<2>(g, panel, row, count, out),
+                    _ => tile::<1>(g, panel, row, count, out),
+                }
+            }
+            row += count;
+        }
+    }
+}
+
+/// `[a₀·b₀, a₀·b₁, a₁·b₀, a₁·b₁]` added to `sum`, each over eight products.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+fn usmmla(mut sum: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: reads and writes registers alone; the caller has `i8mm`.
+    unsafe {
+        asm!("usmmla {0:v}.4s, {1:v}.16b, {2:v}.16b", inout(vreg) sum, in(vreg) a, in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// P pairs of rows × 16 columns; the last row stands for itself twice where `rows` is odd.
+///
+/// # Safety
+/// `i8mm`; what [`assert_gemm`] checks; the panel and rows `row .. row + rows` exist, `2·P − 1 ≤ rows ≤ 2·P`.
+#[target_feature(enable = "neon,i8mm")]
+unsafe fn tile<const P: usize>(g: &Gemm, panel: usize, row: usize, rows: usize, out: &mut [u8]) {
+    let depth = g.weights.depth;
+    let mut sums = [[vdupq_n_s32(0); 8]; P];
+    // SAFETY: the row and the panel exist.
+    let (a, b) = unsafe { (g.a.as_ptr().add(row * g.row), g.weights.codes.as_ptr().add(panel * PANEL * depth)) };
+    for k in (0..depth).step_by(8) {
+        let a: [uint8x16_t; P] = std::array::from_fn(|p| {
+            // SAFETY: eight codes at `k`, a multiple of 8 below the depth, of existing rows.
+            unsafe {
+                let first = vld1_u8(a.add(2 * p * g.row + k));
+                let second = vld1_u8(a.add((2 * p + 1).min(rows - 1) * g.row + k));
+                vcombine_u8(first, second)
+            }
+        });
+        for v in 0..8 {
+            // SAFETY: the panel holds 128 codes for each eight along the depth.
+            let weights = unsafe { vld1q_s8(b.add(k * PANEL + v * 16)) };
+            for (sums, a) in sums.iter_mut().zip(a) {
+                sums[v] = usmmla(sums[v], a, weights);
+            }
+        }
+    }
+    let column = panel * PANEL;
+    for (p, s) in sums.iter().enumerate() {
+        for half in 0..2 {
+            let from = column + 8 * half;
+            if from >= g.weights.columns {
+                break;
+            }
+            let width = 8.min(g.weights.columns - from);
+            // Four columns of the upper or the lower row from two sums of two columns each.
+            let upper = |i: usize| zip(s[4 * half + i], s[4 * half + i + 1], false);
+            let lower = |i: usize| zip(s[4 * half + i], s[4 * half + i + 1], true);
+            // SAFETY: bias and multiplier are as long as all panels.
+            let (first, second) = unsafe {
+                (
+                    requantise8(&g.requantise, from, [upper(0), upper(2)]),
+                    requantise8(&g.requantise, from, [lower(0), lower(2)]),
+                )
+            };
+            let at = row + 2 * p;
+            store8(first, &mut out[at * g.out_row + from..][..width]);
+            if 2 * p + 1 < rows {
+                store8(second, &mut out[(at + 1) * g.out_row + from..][..width]);
+            }
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn zip(a: int32x4_t, b: int32x4_t, lower: bool) -> int32x4_t {
+    let (a, b) = (vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b));
+    vreinterpretq_s32_s64(if lower { vzip2q_s64(a, b) } else { vzip1q_s64(a, b) })
+}
