@@ -146,9 +146,9 @@ fn offsets(network: &Network, places: &[Place]) -> Vec<usize> {
     for (step, node) in network.nodes.iter().enumerate() {
         node.inputs.iter().chain(&node.output).for_each(|v| mark(*v, step));
     }
-    if let Some(map) = network.map {
-        mark(map, steps);
-    }
+    // What is read when all steps are done: the map, and what the logits are computed from.
+    let last = network.nodes.iter().filter(|n| n.output.is_none()).flat_map(|n| &n.inputs);
+    last.chain(&network.map).for_each(|v| mark(*v, steps));
     let mut roots: Vec<usize> = (0..places.len()).filter(|v| places[*v].root == *v).collect();
     roots.sort_by_key(|v| std::cmp::Reverse(network.values[*v].len()));
     let mut offsets = vec![0; places.len()];
@@ -235,6 +235,19 @@ mod tests {
         for step in n.nodes.iter().filter(|n| n.op != Op::Concat) {
             let (x, y) = (a.views[step.inputs[0] as usize].range(), a.views[step.output.unwrap() as usize].range());
             assert!(x.end <= y.start || y.end <= x.start, "{step:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_logits_read_outlives_every_step() {
+        let weights = crate::network::Weights { codes: vec![], scales: vec![], bias: vec![] };
+        let mut nodes: Vec<Node> = (0..4).map(|i| node(table(), &[i], i + 1)).collect();
+        nodes.insert(1, Node { output: None, ..node(Op::Logits { weights }, &[1], 0) });
+        let a = Arena::plan(&Network { values: vec![value(4, 1.0); 5], nodes, map: None });
+        let kept = a.views[1].range();
+        for later in [2, 3, 4] {
+            let other = a.views[later].range();
+            assert!(other.end <= kept.start || kept.end <= other.start);
         }
     }
 
