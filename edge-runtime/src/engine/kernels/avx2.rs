@@ -14,30 +14,41 @@ pub static KERNEL: Kernel = Kernel { name: "avx2", group: 2, signed: false, gemm
 /// 16 registers.
 const ROWS: usize = 6;
 
-/// Widened activations that are worked on at once, 48 KiB: they stay in the second-level cache while all panels pass by.
-const BLOCK: usize = 24 * 1024;
-
 fn gemm(g: &Gemm, out: &mut [u8]) {
     assert_gemm(g, out, KERNEL.group);
-    let depth = g.weights.depth;
-    let block = (BLOCK / depth / ROWS * ROWS).max(4 * ROWS).min(g.rows);
+    let (depth, columns) = (g.weights.depth, g.weights.columns);
+    // Rows that are worked on at once: with few weights so many that activations and output stay in the first-level
+    // cache, else so many that they stay in the second while all panels pass by.
+    let bytes = match depth * columns {
+        0..=12_288 => 24 * 1024,
+        0..=131_072 => 64 * 1024,
+        _ => 160 * 1024,
+    };
+    let block = (bytes / (2 * depth + columns) / ROWS * ROWS).max(4 * ROWS).min(g.rows);
     scratch::with::<i16, _>(block * depth, |wide| {
         for first in (0..g.rows).step_by(block.max(1)) {
             let rows = block.min(g.rows - first);
-            for r in 0..rows {
-                let from = &g.a[(first + r) * g.row..][..depth];
-                // SAFETY: AVX2 was detected before this table entry was handed out.
-                unsafe { widen(from, &mut wide[r * depth..][..depth]) };
+            // SAFETY: AVX2 was detected before this table entry was handed out; `wide` holds a block of rows, and the
+            // assertions bound activations, weights, scaling and output.
+            unsafe {
+                widen(g, first, rows, wide);
+                block_of_rows(g, wide, first, rows, out);
             }
-            // SAFETY: AVX2 was detected; `wide` holds `rows` rows, and the assertions bound weights, scaling and output.
-            unsafe { block_of_rows(g, wide, first, rows, out) };
         }
     });
 }
 
+/// Rows `first .. first + rows` of the activations as `i16`, side by side.
 #[target_feature(enable = "avx2")]
-fn widen(from: &[u8], to: &mut [i16]) {
-    to.iter_mut().zip(from).for_each(|(t, f)| *t = i16::from(*f));
+fn widen(g: &Gemm, first: usize, rows: usize, wide: &mut [i16]) {
+    let depth = g.weights.depth;
+    let each = |from: &[u8], to: &mut [i16]| to.iter_mut().zip(from).for_each(|(t, f)| *t = i16::from(*f));
+    if g.row == depth {
+        return each(&g.a[first * depth..(first + rows) * depth], wide);
+    }
+    for (r, to) in wide.chunks_exact_mut(depth).enumerate().take(rows) {
+        each(&g.a[(first + r) * g.row..][..depth], to);
+    }
 }
 
 /// # Safety
@@ -81,10 +92,16 @@ unsafe fn tile<const R: usize, const V: usize>(
     out: &mut [u8],
 ) {
     let depth = g.weights.depth;
-    let mut sums = [[_mm256_setzero_si256(); V]; R];
+    let column = panel * PANEL;
+    let mut start = [_mm256_setzero_si256(); V];
+    for (v, start) in start.iter_mut().enumerate() {
+        // SAFETY: the bias is as long as all panels.
+        *start = unsafe { _mm256_loadu_si256(g.requantise.bias.as_ptr().add(column + 8 * v).cast()) };
+    }
+    let mut sums = [start; R];
     // SAFETY: row `row` starts inside `wide`, and R rows of `depth` values follow; so does the panel in the weights.
     let (a, b) = unsafe { (wide.as_ptr().add(row * depth), g.weights.codes.as_ptr().add(panel * PANEL * depth)) };
-    for k in (0..depth).step_by(2) {
+    let mut step = |k: usize| {
         let mut weights = [_mm256_setzero_si256(); V];
         for (v, weights) in weights.iter_mut().enumerate() {
             // SAFETY: the panel holds 32 codes for each pair along the depth.
@@ -97,14 +114,73 @@ unsafe fn tile<const R: usize, const V: usize>(
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pair, weights));
             }
         }
+    };
+    let mut k = 0;
+    while k + 4 <= depth {
+        step(k);
+        step(k + 2);
+        k += 4;
     }
-    let column = panel * PANEL;
+    if k < depth {
+        step(k);
+    }
     let width = PANEL.min(g.weights.columns - column);
-    for (r, sums) in sums.iter().enumerate() {
-        let both = [sums[0], if V == 2 { sums[V - 1] } else { _mm256_setzero_si256() }];
-        // SAFETY: bias and multiplier are as long as all panels.
-        let codes = unsafe { requantise16(&g.requantise, column, both) };
-        store(codes, &mut out[(first + row + r) * g.out_row + column..][..width]);
+    let mut multiplier = [_mm256_setzero_ps(); 2];
+    for (half, multiplier) in multiplier.iter_mut().enumerate() {
+        // SAFETY: the multiplier is as long as all panels.
+        *multiplier = unsafe { _mm256_loadu_ps(g.requantise.multiplier.as_ptr().add(column + 8 * half)) };
+    }
+    let codes = Codes::new(&g.requantise);
+    // Two rows at a time fill a register of codes.
+    for r in (0..R).step_by(2) {
+        let second = (r + 1).min(R - 1);
+        let both = codes.of([sums[r][0], sums[r][V - 1], sums[second][0], sums[second][V - 1]], multiplier);
+        let at = (first + row + r) * g.out_row + column;
+        store(_mm256_castsi256_si128(both), &mut out[at..][..width]);
+        if r + 1 < R {
+            store(_mm256_extracti128_si256::<1>(both), &mut out[at + g.out_row..][..width]);
+        }
+    }
+}
+
+/// The constants of [`Requantise`] in registers.
+struct Codes {
+    bound: __m256,
+    zero_point: __m256i,
+    low: __m256i,
+    high: __m256i,
+    order: __m256i,
+}
+
+impl Codes {
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn new(r: &Requantise) -> Codes {
+        Codes {
+            bound: _mm256_set1_ps(65_536.0),
+            zero_point: _mm256_set1_epi16(i16::from(r.zero_point)),
+            low: _mm256_set1_epi8(r.low as i8),
+            high: _mm256_set1_epi8(r.high as i8),
+            order: _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7),
+        }
+    }
+
+    /// Twice 16 sums, which hold the bias already, to twice 16 codes; both have the 16 multipliers.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn of(&self, sums: [__m256i; 4], multiplier: [__m256; 2]) -> __m256i {
+        let mut steps = [_mm256_setzero_si256(); 4];
+        for (i, steps) in steps.iter_mut().enumerate() {
+            let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[i]), multiplier[i % 2]);
+            // What exceeds i32 converts to its minimum, which is right below and wrong above: so bounded above, beyond
+            // every code.
+            *steps = _mm256_cvtps_epi32(_mm256_min_ps(scaled, self.bound));
+        }
+        // All packings saturate, so nothing wraps on the way to the clamp.
+        let first = _mm256_adds_epi16(_mm256_packs_epi32(steps[0], steps[1]), self.zero_point);
+        let second = _mm256_adds_epi16(_mm256_packs_epi32(steps[2], steps[3]), self.zero_point);
+        let codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), self.order);
+        _mm256_min_epu8(_mm256_max_epu8(codes, self.low), self.high)
     }
 }
 
@@ -129,38 +205,33 @@ pub(super) fn store(codes: __m128i, to: &mut [u8]) {
 #[inline]
 #[target_feature(enable = "avx2")]
 pub(super) unsafe fn requantise16(r: &Requantise, first: usize, sums: [__m256i; 2]) -> __m128i {
-    let mut words = [_mm256_setzero_si256(); 2];
-    for half in 0..2 {
-        // SAFETY: the caller vouches for 16 values from `first`.
-        let (bias, multiplier) = unsafe {
-            let at = first + half * 8;
-            (_mm256_loadu_si256(r.bias.as_ptr().add(at).cast()), _mm256_loadu_ps(r.multiplier.as_ptr().add(at)))
-        };
-        let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_add_epi32(sums[half], bias)), multiplier);
-        // What exceeds i32 converts to its minimum, which is right below and wrong above: so bounded above, beyond every
-        // code.
-        words[half] = _mm256_cvtps_epi32(_mm256_min_ps(scaled, _mm256_set1_ps(65_536.0)));
-    }
-    // Both packings saturate, so nothing wraps on the way to the clamp.
-    let zero = _mm256_set1_epi16(i16::from(r.zero_point));
-    let packed = _mm256_adds_epi16(_mm256_packs_epi32(words[0], words[1]), zero);
-    let ordered = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
-    let codes = _mm_packus_epi16(_mm256_castsi256_si128(ordered), _mm256_extracti128_si256::<1>(ordered));
-    _mm_min_epu8(_mm_max_epu8(codes, _mm_set1_epi8(r.low as i8)), _mm_set1_epi8(r.high as i8))
+    // SAFETY: the caller vouches for 16 values from `first`.
+    let (bias, multiplier) = unsafe {
+        let (bias, multiplier) = (r.bias.as_ptr().add(first), r.multiplier.as_ptr().add(first));
+        (
+            [_mm256_loadu_si256(bias.cast()), _mm256_loadu_si256(bias.add(8).cast())],
+            [_mm256_loadu_ps(multiplier), _mm256_loadu_ps(multiplier.add(8))],
+        )
+    };
+    let [a, b] = [_mm256_add_epi32(sums[0], bias[0]), _mm256_add_epi32(sums[1], bias[1])];
+    _mm256_castsi256_si128(Codes::new(r).of([a, b, a, b], multiplier))
 }
-
-/// Most pairs of taps that [`depthwise_block`] holds: a 5×5 window.
-const MAX_PAIRS: usize = 13;
 
 pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
     let rows = assert_depthwise(d, first_row, out);
-    let blocks = if d.taps.len() > 2 * MAX_PAIRS { 0 } else { d.channels / PANEL };
+    let blocks = if matches!(d.taps.len(), 1 | 9 | 25) { d.channels / PANEL } else { 0 };
     for row in 0..rows {
         let to = &mut out[row * d.out_width * d.out_pixel..];
-        for block in 0..blocks {
+        for c in (0..blocks).map(|block| block * PANEL) {
             // SAFETY: AVX2 was detected before this table entry was handed out; `assert_depthwise` bounds the last window
             // of the last row, and every other window lies before it.
-            unsafe { depthwise_block(d, first_row + row, block * PANEL, to) }
+            unsafe {
+                match d.taps.len() {
+                    1 => depthwise_block::<1>(d, first_row + row, c, to),
+                    9 => depthwise_block::<5>(d, first_row + row, c, to),
+                    _ => depthwise_block::<13>(d, first_row + row, c, to),
+                }
+            }
         }
     }
     if blocks * PANEL < d.channels {
@@ -177,36 +248,42 @@ fn depthwise_rest(d: &Depthwise, rows: std::ops::Range<usize>, from: usize, out:
 /// One output row of 16 channels: taps in pairs, so that `pmaddwd` multiplies and adds two of them.
 ///
 /// # Safety
-/// AVX2; all windows of output row `row` and channels `c .. c + 16` lie inside input, weights, bias and multiplier; at most
-/// `2 · MAX_PAIRS` taps; `out` starts with the row.
+/// AVX2; all windows of output row `row` and channels `c .. c + 16` lie inside input, weights, bias and multiplier; there
+/// are `2 · PAIRS − 1` taps; `out` starts with the row.
 #[target_feature(enable = "avx2")]
-unsafe fn depthwise_block(d: &Depthwise, row: usize, c: usize, out: &mut [u8]) {
-    let taps = d.taps.len();
-    let pairs = taps.div_ceil(2);
+unsafe fn depthwise_block<const PAIRS: usize>(d: &Depthwise, row: usize, c: usize, out: &mut [u8]) {
     let zero = _mm256_setzero_si256();
-    let mut weights = [[zero; 2]; MAX_PAIRS];
-    let mut offsets = [[0usize; 2]; MAX_PAIRS];
-    for (pair, (weights, offsets)) in weights.iter_mut().zip(&mut offsets).take(pairs).enumerate() {
+    let mut weights = [[zero; 2]; PAIRS];
+    let mut offsets = [[0usize; 2]; PAIRS];
+    for (pair, (weights, offsets)) in weights.iter_mut().zip(&mut offsets).enumerate() {
         let load = |tap: usize| {
-            // SAFETY: `tap < taps`, and 16 weights follow from channel `c`.
+            // SAFETY: `tap` is one of the taps, and 16 weights follow from channel `c`.
             unsafe { _mm_loadu_si128(d.weights.as_ptr().add(tap * d.channels + c).cast()) }
         };
-        // An odd last tap is paired with itself at weight 0.
-        let odd = 2 * pair + 1 == taps;
+        // The odd last tap is paired with itself at weight 0.
+        let odd = pair + 1 == PAIRS;
         let (first, second) = (load(2 * pair), if odd { _mm_setzero_si128() } else { load(2 * pair + 1) });
         *weights = [
             _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(first, second)),
             _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(first, second)),
         ];
-        *offsets = [d.taps[2 * pair] + c, d.taps[if odd { 2 * pair } else { 2 * pair + 1 }] + c];
+        *offsets = [d.taps[2 * pair], d.taps[if odd { 2 * pair } else { 2 * pair + 1 }]];
     }
-    // SAFETY: the row begins inside the input.
-    let row = unsafe { d.input.as_ptr().add(row * d.down) };
-    for x in 0..d.out_width {
-        let mut sums = [zero; 2];
+    let codes = Codes::new(&d.requantise);
+    // SAFETY: bias and multiplier hold 16 values from `c`; the row begins inside the input.
+    let (bias, multiplier, row) = unsafe {
+        let (bias, multiplier) = (d.requantise.bias.as_ptr().add(c), d.requantise.multiplier.as_ptr().add(c));
+        (
+            [_mm256_loadu_si256(bias.cast()), _mm256_loadu_si256(bias.add(8).cast())],
+            [_mm256_loadu_ps(multiplier), _mm256_loadu_ps(multiplier.add(8))],
+            d.input.as_ptr().add(row * d.down + c),
+        )
+    };
+    let sums = |x: usize| {
         // SAFETY: the caller vouches for every window of this row.
         let window = unsafe { row.add(x * d.right) };
-        for (weights, offsets) in weights.iter().zip(&offsets).take(pairs) {
+        let mut sums = bias;
+        for (weights, offsets) in weights.iter().zip(&offsets) {
             // SAFETY: 16 codes of each of two taps inside the window.
             let (a, b) = unsafe {
                 (_mm_loadu_si128(window.add(offsets[0]).cast()), _mm_loadu_si128(window.add(offsets[1]).cast()))
@@ -215,9 +292,15 @@ unsafe fn depthwise_block(d: &Depthwise, row: usize, c: usize, out: &mut [u8]) {
             sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(wide[0], weights[0]));
             sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(wide[1], weights[1]));
         }
-        // SAFETY: bias and multiplier hold 16 values from `c`.
-        let codes = unsafe { requantise16(&d.requantise, c, sums) };
-        store(codes, &mut out[x * d.out_pixel + c..][..PANEL]);
+        sums
+    };
+    // Two pixels fill a register of codes; an odd last one stands for itself twice.
+    for x in (0..d.out_width).step_by(2) {
+        let second = (x + 1).min(d.out_width - 1);
+        let ([a, b], [e, f]) = (sums(x), sums(second));
+        let both = codes.of([a, b, e, f], multiplier);
+        store(_mm256_castsi256_si128(both), &mut out[x * d.out_pixel + c..][..PANEL]);
+        store(_mm256_extracti128_si256::<1>(both), &mut out[second * d.out_pixel + c..][..PANEL]);
     }
 }
 
