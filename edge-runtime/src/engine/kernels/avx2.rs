@@ -168,10 +168,18 @@ impl Codes {
     /// Twice 16 sums, which hold the bias already, to twice 16 codes; both have the 16 multipliers.
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn of(&self, sums: [__m256i; 4], multiplier: [__m256; 2]) -> __m256i {
+    fn of(&self, sums: [__m256i; 4], [a, b]: [__m256; 2]) -> __m256i {
+        let ordered = _mm256_permutevar8x32_epi32(self.packed(sums, [a, b, a, b]), self.order);
+        self.clamped(ordered)
+    }
+
+    /// 32 sums to unclamped codes, joined within the halves of registers.
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn packed(&self, sums: [__m256i; 4], multiplier: [__m256; 4]) -> __m256i {
         let mut steps = [_mm256_setzero_si256(); 4];
-        for (i, steps) in steps.iter_mut().enumerate() {
-            let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sums[i]), multiplier[i % 2]);
+        for (steps, (sum, multiplier)) in steps.iter_mut().zip(sums.into_iter().zip(multiplier)) {
+            let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), multiplier);
             // What exceeds i32 converts to its minimum, which is right below and wrong above: so bounded above, beyond
             // every code.
             *steps = _mm256_cvtps_epi32(_mm256_min_ps(scaled, self.bound));
@@ -179,7 +187,12 @@ impl Codes {
         // All packings saturate, so nothing wraps on the way to the clamp.
         let first = _mm256_adds_epi16(_mm256_packs_epi32(steps[0], steps[1]), self.zero_point);
         let second = _mm256_adds_epi16(_mm256_packs_epi32(steps[2], steps[3]), self.zero_point);
-        let codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), self.order);
+        _mm256_packus_epi16(first, second)
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx2")]
+    fn clamped(&self, codes: __m256i) -> __m256i {
         _mm256_min_epu8(_mm256_max_epu8(codes, self.low), self.high)
     }
 }
@@ -220,18 +233,27 @@ pub(super) unsafe fn requantise16(r: &Requantise, first: usize, sums: [__m256i; 
 pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
     let rows = assert_depthwise(d, first_row, out);
     let blocks = if matches!(d.taps.len(), 1 | 9 | 25) { d.channels / PANEL } else { 0 };
-    for row in 0..rows {
-        let to = &mut out[row * d.out_width * d.out_pixel..];
-        for c in (0..blocks).map(|block| block * PANEL) {
+    // So many rows at a time that preparing the weights of a block does not count, and no more, so that the rows are still
+    // in the first-level cache for the next block.
+    let some = (128 / d.out_width).max(1);
+    for first in (0..rows).step_by(some) {
+        let these = first_row + first..first_row + rows.min(first + some);
+        let to = &mut out[first * d.out_width * d.out_pixel..];
+        let mut c = 0;
+        while c < blocks * PANEL {
+            let these = these.clone();
             // SAFETY: AVX2 was detected before this table entry was handed out; `assert_depthwise` bounds the last window
             // of the last row, and every other window lies before it.
-            unsafe {
-                match d.taps.len() {
-                    1 => depthwise_block::<1>(d, first_row + row, c, to),
-                    9 => depthwise_block::<5>(d, first_row + row, c, to),
-                    _ => depthwise_block::<13>(d, first_row + row, c, to),
+            c += unsafe {
+                match (d.taps.len(), c + 2 * PANEL <= d.channels) {
+                    (1, true) => depthwise_block::<1, 2>(d, these, c, to),
+                    (1, false) => depthwise_block::<1, 1>(d, these, c, to),
+                    (9, true) => depthwise_block::<5, 2>(d, these, c, to),
+                    (9, false) => depthwise_block::<5, 1>(d, these, c, to),
+                    (_, true) => depthwise_block::<13, 2>(d, these, c, to),
+                    (_, false) => depthwise_block::<13, 1>(d, these, c, to),
                 }
-            }
+            };
         }
     }
     if blocks * PANEL < d.channels {
@@ -245,63 +267,103 @@ fn depthwise_rest(d: &Depthwise, rows: std::ops::Range<usize>, from: usize, out:
     portable::depthwise_loops(d, rows, from, out);
 }
 
-/// One output row of 16 channels: taps in pairs, so that `pmaddwd` multiplies and adds two of them.
+/// 16·L codes from `from`, the upper half of the register zero where L is 1.
 ///
 /// # Safety
-/// AVX2; all windows of output row `row` and channels `c .. c + 16` lie inside input, weights, bias and multiplier; there
-/// are `2 · PAIRS − 1` taps; `out` starts with the row.
+/// AVX2; 16·L bytes can be read.
+#[inline]
 #[target_feature(enable = "avx2")]
-unsafe fn depthwise_block<const PAIRS: usize>(d: &Depthwise, row: usize, c: usize, out: &mut [u8]) {
+unsafe fn load<const L: usize>(from: *const u8) -> __m256i {
+    // SAFETY: the caller vouches for the bytes.
+    unsafe {
+        match L {
+            1 => _mm256_zextsi128_si256(_mm_loadu_si128(from.cast())),
+            _ => _mm256_loadu_si256(from.cast()),
+        }
+    }
+}
+
+/// 16·L channels of some output rows; gives their number. Taps go in pairs, so that `pmaddwd` multiplies and adds two of them.
+///
+/// Bytes are interleaved within the halves of registers, as the packing instructions at the end join them: sum `i` holds
+/// channels `4i .. 4i + 4` in its lower half and those 16 further in its upper half.
+///
+/// # Safety
+/// AVX2; all windows of output rows `rows` and channels `c .. c + 16·L` lie inside input, weights, bias and multiplier; there
+/// are `2 · PAIRS − 1` taps; `out` starts with the first row.
+#[target_feature(enable = "avx2")]
+unsafe fn depthwise_block<const PAIRS: usize, const L: usize>(
+    d: &Depthwise,
+    rows: std::ops::Range<usize>,
+    c: usize,
+    out: &mut [u8],
+) -> usize {
     let zero = _mm256_setzero_si256();
-    let mut weights = [[zero; 2]; PAIRS];
+    let mut weights = [[zero; 4]; PAIRS];
     let mut offsets = [[0usize; 2]; PAIRS];
     for (pair, (weights, offsets)) in weights.iter_mut().zip(&mut offsets).enumerate() {
-        let load = |tap: usize| {
-            // SAFETY: `tap` is one of the taps, and 16 weights follow from channel `c`.
-            unsafe { _mm_loadu_si128(d.weights.as_ptr().add(tap * d.channels + c).cast()) }
-        };
-        // The odd last tap is paired with itself at weight 0.
+        // SAFETY: `tap` is one of the taps, and 16·L weights follow from channel `c`.
+        let of = |tap: usize| unsafe { load::<L>(d.weights.as_ptr().add(tap * d.channels + c).cast()) };
+        // The odd last tap is paired with nothing.
         let odd = pair + 1 == PAIRS;
-        let (first, second) = (load(2 * pair), if odd { _mm_setzero_si128() } else { load(2 * pair + 1) });
-        *weights = [
-            _mm256_cvtepi8_epi16(_mm_unpacklo_epi8(first, second)),
-            _mm256_cvtepi8_epi16(_mm_unpackhi_epi8(first, second)),
-        ];
+        let (first, second) = (of(2 * pair), if odd { zero } else { of(2 * pair + 1) });
+        let bytes = [_mm256_unpacklo_epi8(first, second), _mm256_unpackhi_epi8(first, second)];
+        let widen = |x: __m256i| {
+            [_mm256_unpacklo_epi8(zero, x), _mm256_unpackhi_epi8(zero, x)].map(|x| _mm256_srai_epi16::<8>(x))
+        };
+        let [[a, b], [e, f]] = bytes.map(widen);
+        *weights = [a, b, e, f];
         *offsets = [d.taps[2 * pair], d.taps[if odd { 2 * pair } else { 2 * pair + 1 }]];
     }
     let codes = Codes::new(&d.requantise);
-    // SAFETY: bias and multiplier hold 16 values from `c`; the row begins inside the input.
-    let (bias, multiplier, row) = unsafe {
-        let (bias, multiplier) = (d.requantise.bias.as_ptr().add(c), d.requantise.multiplier.as_ptr().add(c));
-        (
-            [_mm256_loadu_si256(bias.cast()), _mm256_loadu_si256(bias.add(8).cast())],
-            [_mm256_loadu_ps(multiplier), _mm256_loadu_ps(multiplier.add(8))],
-            d.input.as_ptr().add(row * d.down + c),
-        )
-    };
-    let sums = |x: usize| {
-        // SAFETY: the caller vouches for every window of this row.
-        let window = unsafe { row.add(x * d.right) };
-        let mut sums = bias;
-        for (weights, offsets) in weights.iter().zip(&offsets) {
-            // SAFETY: 16 codes of each of two taps inside the window.
-            let (a, b) = unsafe {
-                (_mm_loadu_si128(window.add(offsets[0]).cast()), _mm_loadu_si128(window.add(offsets[1]).cast()))
-            };
-            let wide = [_mm256_cvtepu8_epi16(_mm_unpacklo_epi8(a, b)), _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(a, b))];
-            sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(wide[0], weights[0]));
-            sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(wide[1], weights[1]));
+    let mut bias = [zero; 4];
+    let mut multiplier = [_mm256_setzero_ps(); 4];
+    for i in 0..4 {
+        let at = c + 4 * i;
+        // SAFETY: bias and multiplier hold 16·L values from `c`.
+        unsafe {
+            let (b, m) = (d.requantise.bias.as_ptr().add(at), d.requantise.multiplier.as_ptr().add(at));
+            let (low, high) = (_mm_loadu_si128(b.cast()), _mm_loadu_ps(m));
+            let upper = if L == 2 { 16 } else { 0 };
+            bias[i] = _mm256_set_m128i(_mm_loadu_si128(b.add(upper).cast()), low);
+            multiplier[i] = _mm256_set_m128(_mm_loadu_ps(m.add(upper)), high);
         }
-        sums
-    };
-    // Two pixels fill a register of codes; an odd last one stands for itself twice.
-    for x in (0..d.out_width).step_by(2) {
-        let second = (x + 1).min(d.out_width - 1);
-        let ([a, b], [e, f]) = (sums(x), sums(second));
-        let both = codes.of([a, b, e, f], multiplier);
-        store(_mm256_castsi256_si128(both), &mut out[x * d.out_pixel + c..][..PANEL]);
-        store(_mm256_extracti128_si256::<1>(both), &mut out[second * d.out_pixel + c..][..PANEL]);
     }
+    for (y, row) in rows.enumerate() {
+        // SAFETY: the row begins inside the input.
+        let row = unsafe { d.input.as_ptr().add(row * d.down + c) };
+        let to = &mut out[y * d.out_width * d.out_pixel..];
+        for x in 0..d.out_width {
+            // SAFETY: the caller vouches for every window of this row.
+            let window = unsafe { row.add(x * d.right) };
+            let mut sums = bias;
+            for (pair, (weights, offsets)) in weights.iter().zip(&offsets).enumerate() {
+                // SAFETY: 16·L codes of each of two taps inside the window.
+                let (a, b) = unsafe {
+                    let second = if pair + 1 == PAIRS { zero } else { load::<L>(window.add(offsets[1])) };
+                    (load::<L>(window.add(offsets[0])), second)
+                };
+                let bytes = [_mm256_unpacklo_epi8(a, b), _mm256_unpackhi_epi8(a, b)];
+                for (i, sum) in sums.iter_mut().enumerate() {
+                    let wide = match i % 2 {
+                        0 => _mm256_unpacklo_epi8(bytes[i / 2], zero),
+                        _ => _mm256_unpackhi_epi8(bytes[i / 2], zero),
+                    };
+                    *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(wide, weights[i]));
+                }
+            }
+            let packed = codes.clamped(codes.packed(sums, multiplier));
+            let to = &mut to[x * d.out_pixel + c..][..PANEL * L];
+            // SAFETY: 16·L bytes into a slice of as many.
+            unsafe {
+                match L {
+                    1 => _mm_storeu_si128(to.as_mut_ptr().cast(), _mm256_castsi256_si128(packed)),
+                    _ => _mm256_storeu_si256(to.as_mut_ptr().cast(), packed),
+                }
+            }
+        }
+    }
+    PANEL * L
 }
 
 pub(super) fn add(p: &Pairwise, a: &[u8], b: &[u8], out: &mut [u8]) {
