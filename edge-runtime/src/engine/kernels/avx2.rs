@@ -101,7 +101,7 @@ unsafe fn tile<const R: usize, const V: usize>(
     let mut sums = [start; R];
     // SAFETY: row `row` starts inside `wide`, and R rows of `depth` values follow; so does the panel in the weights.
     let (a, b) = unsafe { (wide.as_ptr().add(row * depth), g.weights.codes.as_ptr().add(panel * PANEL * depth)) };
-    let mut step = |k: usize| {
+    for k in (0..depth).step_by(2) {
         let mut weights = [_mm256_setzero_si256(); V];
         for (v, weights) in weights.iter_mut().enumerate() {
             // SAFETY: the panel holds 32 codes for each pair along the depth.
@@ -114,15 +114,6 @@ unsafe fn tile<const R: usize, const V: usize>(
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pair, weights));
             }
         }
-    };
-    let mut k = 0;
-    while k + 4 <= depth {
-        step(k);
-        step(k + 2);
-        k += 4;
-    }
-    if k < depth {
-        step(k);
     }
     let width = PANEL.min(g.weights.columns - column);
     let mut multiplier = [_mm256_setzero_ps(); 2];
@@ -132,13 +123,21 @@ unsafe fn tile<const R: usize, const V: usize>(
     }
     let codes = Codes::new(&g.requantise);
     // Two rows at a time fill a register of codes.
+    let at = (first + row) * g.out_row + column;
     for r in (0..R).step_by(2) {
         let second = (r + 1).min(R - 1);
         let both = codes.of([sums[r][0], sums[r][V - 1], sums[second][0], sums[second][V - 1]], multiplier);
-        let at = (first + row + r) * g.out_row + column;
-        store(_mm256_castsi256_si128(both), &mut out[at..][..width]);
-        if r + 1 < R {
-            store(_mm256_extracti128_si256::<1>(both), &mut out[at + g.out_row..][..width]);
+        let (upper, lower) = (_mm256_castsi256_si128(both), _mm256_extracti128_si256::<1>(both));
+        if width == PANEL {
+            // SAFETY: 16 codes of rows that exist in the output, as asserted; an odd last row is written twice.
+            unsafe {
+                let to = out.as_mut_ptr().add(at);
+                _mm_storeu_si128(to.add(r * g.out_row).cast(), upper);
+                _mm_storeu_si128(to.add(second * g.out_row).cast(), lower);
+            }
+        } else {
+            store(upper, &mut out[at + r * g.out_row..][..width]);
+            store(lower, &mut out[at + second * g.out_row..][..width]);
         }
     }
 }
