@@ -14,6 +14,50 @@ pub static KERNEL: Kernel = Kernel { name: "avx2", group: 2, signed: false, gemm
 /// 16 registers.
 const ROWS: usize = 6;
 
+/// Two products of each row and column; the activations `$at` bytes, the weights `$low` and `$high` bytes on.
+macro_rules! half {
+    ($at:literal, $low:literal, $high:literal) => {
+        concat!(
+            "vpmovsxbw ymm12, [{b} + ",
+            $low,
+            "]\n",
+            "vpmovsxbw ymm13, [{b} + ",
+            $high,
+            "]\n",
+            row!("{a} + ", $at, "0", "1"),
+            row!("{a} + {s} + ", $at, "2", "3"),
+            row!("{a} + 2*{s} + ", $at, "4", "5"),
+            row!("{d} + ", $at, "6", "7"),
+            row!("{d} + {s} + ", $at, "8", "9"),
+            row!("{d} + 2*{s} + ", $at, "10", "11"),
+        )
+    };
+}
+
+/// One row of [`half`].
+macro_rules! row {
+    ($from:literal, $at:literal, $first:literal, $second:literal) => {
+        concat!(
+            "vpbroadcastd ymm14, [",
+            $from,
+            $at,
+            "]\n",
+            "vpmaddwd ymm15, ymm14, ymm12\n",
+            "vpmaddwd ymm14, ymm14, ymm13\n",
+            "vpaddd ymm",
+            $first,
+            ", ymm",
+            $first,
+            ", ymm15\n",
+            "vpaddd ymm",
+            $second,
+            ", ymm",
+            $second,
+            ", ymm14\n",
+        )
+    };
+}
+
 fn gemm(g: &Gemm, out: &mut [u8]) {
     assert_gemm(g, out, KERNEL.group);
     let (depth, columns) = (g.weights.depth, g.weights.columns);
@@ -101,7 +145,13 @@ unsafe fn tile<const R: usize, const V: usize>(
     let mut sums = [start; R];
     // SAFETY: row `row` starts inside `wide`, and R rows of `depth` values follow; so does the panel in the weights.
     let (a, b) = unsafe { (wide.as_ptr().add(row * depth), g.weights.codes.as_ptr().add(panel * PANEL * depth)) };
-    for k in (0..depth).step_by(2) {
+    let mut k = 0;
+    if R == ROWS && V == 2 {
+        k = depth / 4 * 4;
+        // SAFETY: six rows and 16 columns of `k` products exist.
+        unsafe { six_by_sixteen(a, depth, b, k / 4, &mut sums) };
+    }
+    while k < depth {
         let mut weights = [_mm256_setzero_si256(); V];
         for (v, weights) in weights.iter_mut().enumerate() {
             // SAFETY: the panel holds 32 codes for each pair along the depth.
@@ -114,6 +164,7 @@ unsafe fn tile<const R: usize, const V: usize>(
                 *sum = _mm256_add_epi32(*sum, _mm256_madd_epi16(pair, weights));
             }
         }
+        k += 2;
     }
     let width = PANEL.min(g.weights.columns - column);
     let mut multiplier = [_mm256_setzero_ps(); 2];
@@ -139,6 +190,51 @@ unsafe fn tile<const R: usize, const V: usize>(
             store(upper, &mut out[at + r * g.out_row..][..width]);
             store(lower, &mut out[at + second * g.out_row..][..width]);
         }
+    }
+}
+
+/// The inner loop of 6 rows × 16 columns over `fours` times four products, in assembly because compilers spill sums here:
+/// 12 sums, 2 weights, an activation and a product take all 16 registers.
+///
+/// # Safety
+/// AVX2; `a` points to six rows, `stride` values apart, of `4 · fours` values; `b` to `4 · fours · PANEL` codes.
+#[target_feature(enable = "avx2")]
+unsafe fn six_by_sixteen<const R: usize, const V: usize>(
+    a: *const i16,
+    stride: usize,
+    b: *const i8,
+    fours: usize,
+    sums: &mut [[__m256i; V]; R],
+) {
+    if fours == 0 || R != 6 || V != 2 {
+        return;
+    }
+    // SAFETY: reads what the caller vouches for, writes registers alone.
+    unsafe {
+        let fourth = a.add(3 * stride);
+        std::arch::asm!(
+            "2:",
+            half!("0", "0", "16"),
+            half!("4", "32", "48"),
+            "add {a}, 8",
+            "add {d}, 8",
+            "add {b}, 64",
+            "dec {n}",
+            "jnz 2b",
+            a = inout(reg) a => _,
+            d = inout(reg) fourth => _,
+            b = inout(reg) b => _,
+            s = in(reg) 2 * stride,
+            n = inout(reg) fours => _,
+            inout("ymm0") sums[0][0], inout("ymm1") sums[0][1],
+            inout("ymm2") sums[1][0], inout("ymm3") sums[1][1],
+            inout("ymm4") sums[2][0], inout("ymm5") sums[2][1],
+            inout("ymm6") sums[3][0], inout("ymm7") sums[3][1],
+            inout("ymm8") sums[4][0], inout("ymm9") sums[4][1],
+            inout("ymm10") sums[5][0], inout("ymm11") sums[5][1],
+            out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+            options(nostack, readonly)
+        );
     }
 }
 
