@@ -15,8 +15,9 @@ pub const INPUT: &str = "image";
 pub const LOGITS: &str = "logits";
 /// Name of the output that holds the class activation map, `[1, classes, h, w]`.
 pub const MAP: &str = "map";
-/// The operator set that is written: the first with per-channel `QuantizeLinear` (ONNX operator changelog, version 13).
-pub const OPSET: i64 = 13;
+/// The operator set that is written: per-channel `QuantizeLinear` came with version 13, `HardSwish` with 14 (ONNX operator
+/// changelog).
+pub const OPSET: i64 = 14;
 
 /// Why an ONNX file cannot be used.
 #[derive(Debug, thiserror::Error)]

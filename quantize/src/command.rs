@@ -1,8 +1,9 @@
 //! The command line of `quantize`.
 
 use crate::dataset::{Dataset, Split};
+use crate::foreign::{self, ContractFile};
 use crate::metrics::{Metrics, threshold_for_sensitivity};
-use crate::{calibration, evaluation, qdq};
+use crate::{calibration, canonical, evaluation, qdq};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use edge_runtime::bundle::Bundle;
@@ -28,11 +29,14 @@ Decision support for research and screening, never a diagnosis.";
 #[derive(Parser)]
 #[command(name = "quantize", version, about, after_help = EXIT_CODES)]
 struct Cli {
-    /// A float model of host-train
+    /// A float model of host-train, or any float ONNX of the operators listed below together with --calibrate
     model: PathBuf,
     /// Record activation ranges over the images in this folder, instead of those in the model
     #[arg(long, value_name = "DIR")]
     calibrate: Option<PathBuf>,
+    /// What a model of another origin expects and what its outputs mean (TOML: labels, positive, threshold, mean, std, resize)
+    #[arg(long, value_name = "FILE")]
+    contract: Option<PathBuf>,
     /// Labelled images (Kermany layout, or a manifest): re-tune the threshold on val, report agreement and metrics
     #[arg(long)]
     data: Option<PathBuf>,
@@ -97,7 +101,16 @@ fn quantise(cli: &Cli, progress: &Reporter) -> Result<Value> {
             path.display()
         );
     }
-    let mut contract = contract.with_context(|| format!("{}", path.display()))?;
+    model = canonical::canonical(&model).with_context(|| format!("{}", path.display()))?;
+    let mut contract = match (contract, &cli.contract) {
+        (Ok(own), None) => own,
+        (Err(e), None) if recorded.is_some() => return Err(e).with_context(|| format!("{}", path.display())),
+        (_, file) => {
+            let file = file.as_deref().map(ContractFile::read).transpose()?;
+            let name = path.file_stem().unwrap_or_default().to_string_lossy();
+            foreign::contract(&model, &name, file).with_context(|| format!("{}", path.display()))?
+        }
+    };
     let ranges = match &cli.calibrate {
         None => recorded.unwrap_or_default(),
         Some(folder) => {
@@ -152,6 +165,7 @@ fn quantise(cli: &Cli, progress: &Reporter) -> Result<Value> {
     report["float"] = json!({"file": path, "bytes": bytes.len()});
     report["int8_onnx"] = json!({"file": int8_path, "bytes": size(&int8_path)});
     report["bundle"] = json!({"file": bundle_path, "bytes": size(&bundle_path), "digest": digest});
+    report["operating_point_rule"] = json!(point.rule);
     report["threshold"] = json!(point.threshold);
     report["threshold_retuned"] = json!(cli.data.is_some());
     Ok(report)
@@ -221,7 +235,10 @@ fn print_report(report: &Value) {
     println!("digest {}", report["bundle"]["digest"].as_str().unwrap_or(""));
     let note = match report["threshold_retuned"].as_bool() {
         Some(true) => "re-tuned on validation images",
-        _ => "as in the float model; give --data to re-tune it",
+        _ => match report["operating_point_rule"].as_str() {
+            Some(rule) if rule.starts_with("assumed") => rule,
+            _ => "as in the float model; give --data to re-tune it",
+        },
     };
     println!("threshold {:.4} ({note})", report["threshold"].as_f64().unwrap_or(0.0));
     if let Some(agreement) = report["agreement"].as_f64() {

@@ -3,8 +3,10 @@
 //! Data sets and metrics live here because the quantiser judges its own result; training imports them from here.
 
 pub mod calibration;
+pub mod canonical;
 pub mod command;
 pub mod dataset;
 pub mod evaluation;
+pub mod foreign;
 pub mod metrics;
 pub mod qdq;

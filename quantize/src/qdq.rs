@@ -4,6 +4,7 @@
 //! `QuantizeLinear`, and clamps that the codes already express are left out.
 
 use edge_runtime::contract::ActivationRanges;
+use edge_runtime::lower::INTEGER_OPERATORS;
 use edge_runtime::onnx::{self, GraphBuilder, OnnxError, pb};
 use std::collections::HashMap;
 use tract_onnx::pb::tensor_proto::DataType;
@@ -18,9 +19,7 @@ pub enum QuantizeError {
     #[error("the model is quantised already: give the float model it came from")]
     AlreadyQuantised,
     /// An operator that has no integer form here.
-    #[error(
-        "node `{node}`: operator {operator} cannot be quantised (Conv, Gemm, Add, MaxPool, GlobalAveragePool, Flatten, Relu and Clip can)"
-    )]
+    #[error("node `{node}`: operator {operator} cannot be quantised ({INTEGER_OPERATORS} can)")]
     Operator {
         /// The node.
         node: String,
@@ -60,7 +59,7 @@ impl Step {
 struct Quantizer<'a> {
     builder: GraphBuilder,
     constants: HashMap<&'a str, &'a pb::TensorProto>,
-    ranges: &'a ActivationRanges,
+    ranges: ActivationRanges,
     /// Quantised activations by their float name: the dequantised tensor to read, and its step.
     steps: HashMap<String, (String, Step)>,
 }
@@ -77,7 +76,7 @@ pub fn quantize(model: &pb::ModelProto, ranges: &ActivationRanges) -> Result<pb:
     let mut q = Quantizer {
         builder: GraphBuilder::default(),
         constants: graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect(),
-        ranges,
+        ranges: shared(graph, ranges),
         steps: HashMap::new(),
     };
     let inputs: Vec<_> = graph.input.iter().filter(|i| !q.constants.contains_key(i.name.as_str())).cloned().collect();
@@ -95,14 +94,19 @@ pub fn quantize(model: &pb::ModelProto, ranges: &ActivationRanges) -> Result<pb:
         }
         // A clamp right behind an operator, and nowhere else, is part of its output's range.
         let readers: Vec<_> = graph.node.iter().filter(|n| n.input.contains(&node.output[0])).collect();
+        let moves_codes = matches!(node.op_type.as_str(), "MaxPool" | "Flatten" | "Identity" | "Concat");
         let clamp = match readers.as_slice() {
-            [one] if matches!(one.op_type.as_str(), "Relu" | "Clip") && !outputs.contains(&node.output[0].as_str()) => {
+            [one]
+                if matches!(one.op_type.as_str(), "Relu" | "Clip")
+                    && !moves_codes
+                    && !outputs.contains(&node.output[0].as_str()) =>
+            {
                 Some(*one)
             }
             _ => None,
         };
         let result = clamp.map_or(&node.output[0], |c| &c.output[0]);
-        q.node(node, result, &outputs)?;
+        q.node(node, result, clamp, &outputs)?;
         if clamp.is_some() {
             skip.insert(result.clone());
         }
@@ -112,8 +116,46 @@ pub fn quantize(model: &pb::ModelProto, ranges: &ActivationRanges) -> Result<pb:
     Ok(out)
 }
 
+/// `ranges`, where all parts of a concatenation share one: then it moves codes without changing them, and the device need
+/// not move them at all.
+fn shared(graph: &pb::GraphProto, ranges: &ActivationRanges) -> ActivationRanges {
+    let mut ranges = ranges.clone();
+    loop {
+        let before = ranges.clone();
+        for node in &graph.node {
+            // A pool takes the step of its input, so both count as one part.
+            if !matches!(node.op_type.as_str(), "Concat" | "MaxPool") {
+                continue;
+            }
+            let names = || node.input.iter().chain(&node.output);
+            let known = names().filter_map(|n| ranges.get(n));
+            let all = known.fold([0f32, 0f32], |all, r| [all[0].min(r[0]), all[1].max(r[1])]);
+            if node.op_type == "Concat" || concatenated(graph, &node.output[0]) {
+                for name in names() {
+                    if let Some(range) = ranges.get_mut(name) {
+                        *range = all;
+                    }
+                }
+            }
+        }
+        if ranges == before {
+            return ranges;
+        }
+    }
+}
+
+fn concatenated(graph: &pb::GraphProto, tensor: &str) -> bool {
+    graph.node.iter().any(|n| n.op_type == "Concat" && n.input.iter().any(|i| i == tensor))
+}
+
 impl Quantizer<'_> {
-    fn node(&mut self, node: &pb::NodeProto, result: &str, outputs: &[&str]) -> Result<(), QuantizeError> {
+    fn node(
+        &mut self,
+        node: &pb::NodeProto,
+        result: &str,
+        clamp: Option<&pb::NodeProto>,
+        outputs: &[&str],
+    ) -> Result<(), QuantizeError> {
         let fail = |reason: String| QuantizeError::Graph { node: node.name.clone(), reason };
         let input = |q: &Self, i: usize| -> Result<(String, Step), QuantizeError> {
             let name = node.input.get(i).ok_or_else(|| fail(format!("input {i} is missing")))?;
@@ -144,16 +186,21 @@ impl Quantizer<'_> {
                 let to = if ends { result } else { &float_result };
                 self.builder.node(&node.op_type, &inputs, to, node.attribute.clone());
                 if !ends {
-                    let step = self.step(result)?;
-                    self.quantised(&float_result, result, step);
+                    self.clamped(&float_result, result, clamp)?;
                 }
             }
-            "Add" | "GlobalAveragePool" => {
+            "Add" | "Mul" | "Concat" | "AveragePool" | "GlobalAveragePool" | "HardSwish" | "HardSigmoid"
+            | "Sigmoid" | "Tanh" | "LeakyRelu" | "Elu" | "Relu" => {
                 let names: Result<Vec<String>, _> =
                     (0..node.input.len()).map(|i| input(self, i).map(|(n, _)| n)).collect();
                 let names = names?;
                 let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
                 self.builder.node(&node.op_type, &inputs, &float_result, node.attribute.clone());
+                self.clamped(&float_result, result, clamp)?;
+            }
+            "Clip" => {
+                let (x, _) = input(self, 0)?;
+                self.clamp(node, &x, &float_result)?;
                 let step = self.step(result)?;
                 self.quantised(&float_result, result, step);
             }
@@ -176,6 +223,51 @@ impl Quantizer<'_> {
             }
             self.steps.entry(result.to_owned()).and_modify(|s| s.0 = result.to_owned());
         }
+        Ok(())
+    }
+
+    /// Quantises `from` as `result`; behind `clamp`, if the codes of `result` reach beyond it.
+    fn clamped(&mut self, from: &str, result: &str, clamp: Option<&pb::NodeProto>) -> Result<(), QuantizeError> {
+        let step = self.step(result)?;
+        let Some(clamp) = clamp else {
+            self.quantised(from, result, step);
+            return Ok(());
+        };
+        let bound = |i: usize, default: f32| -> Result<f32, QuantizeError> {
+            let tensor = clamp.input.get(i).and_then(|n| self.constants.get(n.as_str()));
+            Ok(tensor.map(|t| onnx::f32s(t)).transpose()?.and_then(|v| v.first().copied()).unwrap_or(default))
+        };
+        let [low, high] = match clamp.op_type.as_str() {
+            "Relu" => [0.0, f32::INFINITY],
+            _ => [bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?],
+        };
+        let slack = 0.01 * step.scale;
+        let real = |code: u8| (f32::from(code) - f32::from(step.zero_point)) * step.scale;
+        if real(0) >= low - slack && real(255) <= high + slack {
+            self.quantised(from, result, step);
+            return Ok(());
+        }
+        let clamped = format!("{result}/clamped");
+        self.clamp(clamp, from, &clamped)?;
+        self.quantised(&clamped, result, step);
+        Ok(())
+    }
+
+    /// A copy of the node `clamp` that reads `from`.
+    fn clamp(&mut self, clamp: &pb::NodeProto, from: &str, to: &str) -> Result<(), QuantizeError> {
+        let mut inputs = vec![from.to_owned()];
+        for name in clamp.input.iter().skip(1) {
+            if let Some(bound) = self.constants.get(name.as_str()) {
+                // Nodes that share a bound must not declare it twice.
+                let own = format!("{to}/{name}");
+                self.builder.floats(&own, &[], &onnx::f32s(bound)?);
+                inputs.push(own);
+            } else {
+                inputs.push(name.clone());
+            }
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        self.builder.node(&clamp.op_type, &inputs, to, clamp.attribute.clone());
         Ok(())
     }
 

@@ -1,0 +1,171 @@
+//! A contract for models that carry none: from a file the user writes, or assumed and said aloud.
+
+use edge_runtime::contract::{
+    Activation, Contract, ContractError, InputContract, OperatingPoint, Provenance, ResizeRule,
+};
+use edge_runtime::lower::input_shape;
+use edge_runtime::onnx::pb;
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Mean and standard deviation of ImageNet in 8-bit pixels: what torchvision's networks are trained with.
+const IMAGENET: [[f32; 3]; 2] = [[123.675, 116.28, 103.53], [58.395, 57.12, 57.375]];
+
+/// `--contract FILE`: what the model expects and what its outputs mean.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ContractFile {
+    /// Names of the classes in the order of the outputs.
+    pub labels: Vec<String>,
+    /// The label that is looked for.
+    pub positive: String,
+    /// The finding is positive from this probability on.
+    #[serde(default = "half")]
+    pub threshold: f32,
+    /// Subtracted from each channel, in 8-bit pixels; ImageNet's where absent.
+    pub mean: Option<Vec<f32>>,
+    /// Divides each channel afterwards, in 8-bit pixels; ImageNet's where absent.
+    pub std: Option<Vec<f32>>,
+    /// How radiographs of any shape are brought to the input's size.
+    #[serde(default = "stretch")]
+    pub resize: ResizeRule,
+}
+
+fn half() -> f32 {
+    0.5
+}
+
+fn stretch() -> ResizeRule {
+    ResizeRule::Stretch
+}
+
+/// Why a model gets no contract.
+#[derive(Debug, thiserror::Error)]
+pub enum ForeignError {
+    /// The file cannot be used.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The graph's input is no image.
+    #[error("its input is not [1, channels, size, size] with 1 or 3 channels")]
+    Input,
+    /// The graph's output is no row of logits.
+    #[error("its output is not [1, classes]")]
+    Output,
+    /// The parts contradict each other.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+}
+
+impl ContractFile {
+    /// Reads the TOML file at `path`.
+    pub fn read(path: &Path) -> Result<ContractFile, ForeignError> {
+        let fail = |reason: String| ForeignError::File { path: path.to_owned(), reason };
+        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
+        toml::from_str(&text).map_err(|e| fail(e.message().to_owned()))
+    }
+}
+
+/// The contract of `model`, named `name`. Without a file: ImageNet's normalisation, labels by number, the last one looked
+/// for at 0.5.
+pub fn contract(model: &pb::ModelProto, name: &str, file: Option<ContractFile>) -> Result<Contract, ForeignError> {
+    let graph = model.graph.as_ref().ok_or(ForeignError::Input)?;
+    let [height, width, channels] = graph.input.first().and_then(input_shape).ok_or(ForeignError::Input)?;
+    if height != width || !matches!(channels, 1 | 3) {
+        return Err(ForeignError::Input);
+    }
+    let outputs = graph.output.first().and_then(row).ok_or(ForeignError::Output)?;
+    let rule = match &file {
+        Some(_) => "given with the contract file",
+        None => "assumed: the model carries no contract, and no --contract file was given",
+    };
+    let count = outputs.max(2);
+    let file = file.unwrap_or_else(|| ContractFile {
+        labels: (0..count).map(|i| format!("class {i}")).collect(),
+        positive: format!("class {}", count - 1),
+        threshold: 0.5,
+        mean: None,
+        std: None,
+        resize: ResizeRule::Stretch,
+    });
+    let [mean, std] = IMAGENET.map(|v| v[..channels as usize].to_vec());
+    let unknown = || ContractError::Inconsistent(format!("no label is called `{}`", file.positive));
+    let positive = file.labels.iter().position(|l| *l == file.positive).ok_or_else(unknown)?;
+    let contract = Contract {
+        input: InputContract {
+            size: height,
+            channels,
+            resize: file.resize,
+            mean: file.mean.unwrap_or(mean),
+            std: file.std.unwrap_or(std),
+        },
+        labels: file.labels,
+        positive: positive as u32,
+        activation: if outputs == 1 { Activation::Sigmoid } else { Activation::Softmax },
+        operating_point: OperatingPoint {
+            threshold: file.threshold,
+            sensitivity: 0.0,
+            specificity: 0.0,
+            images: 0,
+            rule: rule.into(),
+        },
+        provenance: Provenance { name: name.to_owned(), version: "foreign".into(), ..Provenance::default() },
+    };
+    contract.check()?;
+    if contract.logits() != outputs {
+        return Err(
+            ContractError::Inconsistent(format!("{outputs} outputs for {} labels", contract.labels.len())).into()
+        );
+    }
+    Ok(contract)
+}
+
+/// Length of a graph output `[1, n]`.
+fn row(output: &pb::ValueInfoProto) -> Option<usize> {
+    use tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue;
+    use tract_onnx::pb::type_proto::Value::TensorType;
+    let TensorType(tensor) = output.r#type.as_ref()?.value.as_ref()?;
+    match tensor.shape.as_ref()?.dim.as_slice() {
+        [_, n] => match n.value {
+            Some(DimValue(n)) => usize::try_from(n).ok().filter(|n| (1..=65_536).contains(n)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edge_runtime::onnx::GraphBuilder;
+
+    fn model(outputs: usize) -> pb::ModelProto {
+        let mut b = GraphBuilder::default();
+        b.input("x", &[1, 3, 32, 32]);
+        b.node("Flatten", &["x"], "y", vec![]);
+        b.output("y", &[1, outputs]);
+        b.finish("m", vec![])
+    }
+
+    #[test]
+    fn without_a_file_it_says_that_it_was_assumed() {
+        let c = contract(&model(5), "net", None).unwrap();
+        assert_eq!((c.labels.len(), c.positive, c.input.size), (5, 4, 32));
+        assert!(c.operating_point.rule.starts_with("assumed"));
+    }
+
+    #[test]
+    fn a_file_must_fit_the_outputs() {
+        let file = |labels: &str, positive: &str| {
+            toml::from_str(&format!("labels = {labels}\npositive = \"{positive}\"")).unwrap()
+        };
+        let good = contract(&model(2), "net", Some(file(r#"["NORMAL", "PNEUMONIA"]"#, "PNEUMONIA"))).unwrap();
+        assert_eq!(good.positive_label(), "PNEUMONIA");
+        assert!(contract(&model(3), "net", Some(file(r#"["NORMAL", "PNEUMONIA"]"#, "PNEUMONIA"))).is_err());
+        assert!(contract(&model(2), "net", Some(file(r#"["NORMAL", "PNEUMONIA"]"#, "pneumonia"))).is_err());
+    }
+}
