@@ -1,12 +1,10 @@
 //! The chain: phantom → prepare → train → evaluate → quantize → inspect → scan → bench, and the device against ONNX Runtime.
 
 use edge_runtime::model::Model;
-use edge_runtime::preprocess::Frame;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::OnceLock;
-use tests::{json, ok, run};
+use tests::{agrees_with_onnxruntime, json, ok, python, random_frames, run};
 
 /// The chain up to the quantised model, made once for all tests here.
 fn chain() -> &'static Path {
@@ -197,48 +195,19 @@ fn boards_are_listed_and_shown() {
 #[test]
 fn the_device_computes_what_onnx_runtime_computes() {
     let at = chain();
-    let python = std::env::var("HILUM_PYTHON").unwrap_or_else(|_| "python3".into());
-    let there = Command::new(&python).args(["-c", "import onnxruntime, numpy"]).output();
-    if !there.is_ok_and(|o| o.status.success()) {
-        eprintln!("skipped: {python} has no onnxruntime and numpy (set HILUM_PYTHON to one that has)");
-        return;
-    }
+    let Some(python) = python("onnxruntime, numpy") else { return };
     let model = Model::load(&at.join("run/model.hilum")).unwrap();
     let input = &model.contract.input;
-    let mut frames = frames(input.size, 100);
+    let mut frames = random_frames(input.size, 100);
     for path in edge_runtime::inputs::image_files(&at.join("data/train")).unwrap().iter().take(100) {
         frames.push(quantize::evaluation::frame(path, input).unwrap());
     }
-    let bytes: Vec<u8> = frames.iter().flat_map(|f| f.to_f32(input)).flat_map(f32::to_le_bytes).collect();
-    std::fs::write(at.join("inputs.f32"), bytes).unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("onnxruntime_logits.py");
-    let out =
-        Command::new(&python).arg(script).args(["run/model.int8.onnx", "inputs.f32"]).current_dir(at).output().unwrap();
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let theirs: Vec<Vec<f32>> = serde_json::from_slice(&out.stdout).unwrap();
-    let ours: Vec<Vec<f32>> = frames.iter().map(|f| model.infer(f).unwrap().logits).collect();
-    let all = || ours.iter().flatten().copied();
-    // The logits leave without a quantisation of their own; the step they would have is their range over 255.
-    let step = (all().fold(f32::MIN, f32::max) - all().fold(f32::MAX, f32::min)) / 255.0;
-    for (a, b) in ours.iter().flatten().zip(theirs.iter().flatten()) {
-        assert!((a - b).abs() <= step, "{a} here, {b} there, step {step}");
+    for model in ["run/model.hilum", "run/model.int8.onnx"] {
+        agrees_with_onnxruntime(&python, at, model, "run/model.int8.onnx", &frames);
     }
-    eprintln!("{} images agree with ONNX Runtime within {step}", frames.len());
 }
 
 fn first_image(at: &Path) -> String {
     let files = edge_runtime::inputs::image_files(&at.join("data/test/PNEUMONIA")).unwrap();
     files[0].display().to_string()
-}
-
-/// Random frames, the same each time.
-fn frames(size: u32, count: usize) -> Vec<Frame> {
-    let mut x = 88_172_645_463_325_252u64;
-    let mut next = move || {
-        x ^= x << 13;
-        x ^= x >> 7;
-        x ^= x << 17;
-        (x >> 40) as u8
-    };
-    (0..count).map(|_| Frame { size, pixels: (0..size * size).map(|_| next()).collect() }).collect()
 }

@@ -5,7 +5,7 @@
 //! inside an operator is [`super::kernels`].
 
 use super::arena::{Arena, View};
-use super::kernels::{self, Depthwise, Gemm, Kernel, PANEL, Packed, Pairwise, Requantise, Scaling};
+use super::kernels::{self, Depthwise, Gemm, Kernel, PANEL, Packed, Product, Requantise, Scaling, Sum};
 use super::{EngineError, scratch};
 use crate::network::{Network, Node, Op as LayerOp, Value, Weights, Window};
 use rayon::prelude::*;
@@ -158,8 +158,8 @@ enum Work {
     MaxPool { window: Window },
     AveragePool { window: Window, count_padding: bool },
     GlobalAveragePool,
-    Add(Pairwise),
-    Multiply(Pairwise),
+    Add(Sum),
+    Multiply(Product),
     Concat,
     Table(Box<[u8; 256]>),
 }
@@ -176,13 +176,9 @@ impl Layer {
             // Finite, whatever a file says: an infinite one times 0 would be no number.
             multiplier: w.scales.iter().map(|s| (x.scale * s / y.scale).min(1e30)).collect(),
         };
-        let pairwise = |scale: [f32; 2]| Pairwise {
-            zero: [0, 1].map(|i: usize| f32::from(inputs.get(i).map_or(0, |v| v.1.zero_point))),
-            scale: scale.map(|s| s.min(1e30)),
-            zero_point: y.zero_point,
-            low: node.low,
-            high: node.high,
-        };
+        let zero = [0, 1].map(|i: usize| f32::from(inputs.get(i).map_or(0, |v| v.1.zero_point)));
+        let scale = [0, 1].map(|i: usize| inputs.get(i).map_or(1.0, |v| v.1.scale));
+        let (low, high) = (node.low, node.high);
         let (name, work) = match &node.op {
             LayerOp::Conv { window, groups, weights } => {
                 let (groups, channels, outputs) = (*groups as usize, x.shape[2] as usize, weights.bias.len());
@@ -207,9 +203,14 @@ impl Layer {
                 ("HilumAveragePool", Work::AveragePool { window: *window, count_padding: *count_padding })
             }
             LayerOp::GlobalAveragePool => ("HilumGlobalAveragePool", Work::GlobalAveragePool),
-            LayerOp::Add => ("HilumAdd", Work::Add(pairwise([x.scale / y.scale, inputs[1].1.scale / y.scale]))),
+            LayerOp::Add => {
+                let scale = scale.map(|s| (s / y.scale).min(1e30));
+                let offset = f32::from(y.zero_point) - (scale[0] * zero[0] + scale[1] * zero[1]);
+                ("HilumAdd", Work::Add(Sum { scale, offset, low, high }))
+            }
             LayerOp::Multiply => {
-                ("HilumMultiply", Work::Multiply(pairwise([x.scale * inputs[1].1.scale / y.scale, 1.0])))
+                let scale = (scale[0] * scale[1] / y.scale).min(1e30);
+                ("HilumMultiply", Work::Multiply(Product { zero, scale, zero_point: y.zero_point, low, high }))
             }
             LayerOp::Concat => ("HilumConcat", Work::Concat),
             LayerOp::Table { codes } => {

@@ -3,12 +3,17 @@
 //! `pmaddubsw`, which others use here, saturates at 16 bits and gives other results than VNNI; this does not, and needs no
 //! more multiplications: both take one of the two multiplying ports for 16 products.
 
-use super::{Depthwise, Gemm, Kernel, PANEL, Pairwise, Requantise, assert_depthwise, assert_gemm, portable};
+use super::{Depthwise, Gemm, Kernel, PANEL, Product, Requantise, Sum, assert_depthwise, assert_gemm, portable};
 use crate::engine::scratch;
 use std::arch::x86_64::*;
 
 /// The table entry. Only [`super::available`] hands it out, and only where AVX2 is there.
 pub static KERNEL: Kernel = Kernel { name: "avx2", group: 2, signed: false, gemm, depthwise, add, multiply, dot };
+
+/// True if this processor runs [`KERNEL`]. Every processor with AVX2 so far has FMA too.
+pub fn is_there() -> bool {
+    std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
+}
 
 /// Rows whose sums are held at once: 6 rows × 2 vectors of sums, 2 of weights, 1 of activations, 1 of products fill the
 /// 16 registers.
@@ -461,18 +466,18 @@ unsafe fn depthwise_block<const PAIRS: usize, const L: usize>(
     PANEL * L
 }
 
-pub(super) fn add(p: &Pairwise, a: &[u8], b: &[u8], out: &mut [u8]) {
-    #[target_feature(enable = "avx2")]
-    fn wide(p: &Pairwise, a: &[u8], b: &[u8], out: &mut [u8]) {
+pub(super) fn add(p: &Sum, a: &[u8], b: &[u8], out: &mut [u8]) {
+    #[target_feature(enable = "avx2,fma")]
+    fn wide(p: &Sum, a: &[u8], b: &[u8], out: &mut [u8]) {
         portable::add_loop(p, a, b, out);
     }
     // SAFETY: AVX2 was detected before this table entry was handed out.
     unsafe { wide(p, a, b, out) }
 }
 
-pub(super) fn multiply(p: &Pairwise, a: &[u8], b: &[u8], out: &mut [u8]) {
+pub(super) fn multiply(p: &Product, a: &[u8], b: &[u8], out: &mut [u8]) {
     #[target_feature(enable = "avx2")]
-    fn wide(p: &Pairwise, a: &[u8], b: &[u8], out: &mut [u8]) {
+    fn wide(p: &Product, a: &[u8], b: &[u8], out: &mut [u8]) {
         portable::multiply_loop(p, a, b, out);
     }
     // SAFETY: AVX2 was detected before this table entry was handed out.

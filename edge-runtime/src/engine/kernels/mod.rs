@@ -139,13 +139,27 @@ impl Depthwise<'_> {
     }
 }
 
-/// A function of two inputs: `code = clamp(round(f(a, b)) + zero_point, low, high)`.
+/// A sum of two inputs: `code = clamp(round(a · scale₀ + (b · scale₁ + offset)), low, high)`, each product and sum rounded
+/// once (fused). ONNX leaves the order open; ONNX Runtime's `QLinearAdd` computes it like this.
 #[derive(Clone, Copy)]
-pub struct Pairwise {
+pub struct Sum {
+    /// Steps of the inputs in steps of the output.
+    pub scale: [f32; 2],
+    /// `zero point − zero point of a · scale₀ − zero point of b · scale₁`
+    pub offset: f32,
+    /// Smallest code.
+    pub low: u8,
+    /// Largest code.
+    pub high: u8,
+}
+
+/// A product of two inputs: `code = clamp(round((a − zero₀) · (b − zero₁) · scale) + zero_point, low, high)`.
+#[derive(Clone, Copy)]
+pub struct Product {
     /// Codes of the real 0 in the inputs.
     pub zero: [f32; 2],
-    /// Steps of the inputs in steps of the output (sum), or the first alone in steps of the output (product).
-    pub scale: [f32; 2],
+    /// Product of the inputs' steps in steps of the output.
+    pub scale: f32,
     /// Code of the real 0 in the output.
     pub zero_point: u8,
     /// Smallest code.
@@ -166,10 +180,10 @@ pub struct Kernel {
     pub gemm: fn(&Gemm, &mut [u8]),
     /// Fills output rows from `first_row`, as many as the slice holds.
     pub depthwise: fn(&Depthwise, usize, &mut [u8]),
-    /// `(a − zero) · scale + (b − zero) · scale`, code by code.
-    pub add: fn(&Pairwise, &[u8], &[u8], &mut [u8]),
-    /// `(a − zero) · (b − zero) · scale`, code by code.
-    pub multiply: fn(&Pairwise, &[u8], &[u8], &mut [u8]),
+    /// Sums, code by code.
+    pub add: fn(&Sum, &[u8], &[u8], &mut [u8]),
+    /// Products, code by code.
+    pub multiply: fn(&Product, &[u8], &[u8], &mut [u8]),
     /// Sum of products of codes and weights.
     pub dot: fn(&[u8], &[i8]) -> i32,
 }
@@ -185,7 +199,7 @@ pub fn available() -> Vec<&'static Kernel> {
         if vnni::has_avx() {
             found.push(&vnni::AVX);
         }
-        if std::is_x86_feature_detected!("avx2") {
+        if avx2::is_there() {
             found.push(&avx2::KERNEL);
         }
     }

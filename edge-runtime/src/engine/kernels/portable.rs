@@ -1,6 +1,6 @@
 //! Plain loops that the compiler vectorises for whatever the target has: the reference for every other kernel.
 
-use super::{Depthwise, Gemm, Kernel, PANEL, Pairwise, Requantise, assert_depthwise, assert_gemm};
+use super::{Depthwise, Gemm, Kernel, PANEL, Product, Requantise, Sum, assert_depthwise, assert_gemm};
 
 /// The table entry.
 pub static KERNEL: Kernel = Kernel {
@@ -97,19 +97,19 @@ pub fn depthwise_loops(d: &Depthwise, rows: std::ops::Range<usize>, from: usize,
 
 /// [`Kernel::add`], also compiled for wider vectors by the other kernels.
 #[inline(always)]
-pub fn add_loop(p: &Pairwise, a: &[u8], b: &[u8], out: &mut [u8]) {
+pub fn add_loop(p: &Sum, a: &[u8], b: &[u8], out: &mut [u8]) {
     for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
-        let real = (f32::from(*a) - p.zero[0]) * p.scale[0] + (f32::from(*b) - p.zero[1]) * p.scale[1];
-        *o = (round(real) + i32::from(p.zero_point)).clamp(i32::from(p.low), i32::from(p.high)) as u8;
+        let code = f32::from(*a).mul_add(p.scale[0], f32::from(*b).mul_add(p.scale[1], p.offset));
+        *o = round(code).clamp(i32::from(p.low), i32::from(p.high)) as u8;
     }
 }
 
 /// [`Kernel::multiply`], also compiled for wider vectors by the other kernels.
 #[inline(always)]
-pub fn multiply_loop(p: &Pairwise, a: &[u8], b: &[u8], out: &mut [u8]) {
+pub fn multiply_loop(p: &Product, a: &[u8], b: &[u8], out: &mut [u8]) {
     for ((o, a), b) in out.iter_mut().zip(a).zip(b) {
-        let real = (f32::from(*a) - p.zero[0]) * (f32::from(*b) - p.zero[1]) * p.scale[0];
-        *o = (round(real) + i32::from(p.zero_point)).clamp(i32::from(p.low), i32::from(p.high)) as u8;
+        let steps = (f32::from(*a) - p.zero[0]) * (f32::from(*b) - p.zero[1]) * p.scale;
+        *o = (round(steps) + i32::from(p.zero_point)).clamp(i32::from(p.low), i32::from(p.high)) as u8;
     }
 }
 

@@ -133,25 +133,34 @@ proptest! {
     }
 
     #[test]
-    fn every_pairwise_function_equals_the_portable_one(
+    fn every_pairwise_function_equals_the_definition(
         n in 0usize..100, seed: u64, za: u8, zb: u8, zero_point: u8, low in 0u8..100, high in 100u8..=255,
         sa in 1e-4f32..1e4, sb in 1e-4f32..4.0,
     ) {
         let mut next = pseudo(seed);
         let (a, b) = (codes(n, Fill::Random, &mut next), codes(n, Fill::Random, &mut next));
-        let p = Pairwise { zero: [f32::from(za), f32::from(zb)], scale: [sa, sb], zero_point, low, high };
-        let sum = |a: u8, b: u8| (f32::from(a) - p.zero[0]) * sa + (f32::from(b) - p.zero[1]) * sb;
-        let product = |a: u8, b: u8| (f32::from(a) - p.zero[0]) * (f32::from(b) - p.zero[1]) * sa;
-        let code = |real: f32| {
-            (f64::from(real).round_ties_even() + f64::from(zero_point)).clamp(f64::from(low), f64::from(high)) as u8
+        let sum = Sum {
+            scale: [sa, sb],
+            offset: f32::from(zero_point) - (sa * f32::from(za) + sb * f32::from(zb)),
+            low,
+            high,
         };
-        let want: Vec<(u8, u8)> = a.iter().zip(&b).map(|(a, b)| (code(sum(*a, *b)), code(product(*a, *b)))).collect();
+        let product = Product { zero: [f32::from(za), f32::from(zb)], scale: sa, zero_point, low, high };
+        // A product of 8 and 24 bits is exact in 53, and so is the sum, or its rounding does not reach 24 bits.
+        let fused = |x: u8, y: f32, z: f32| (f64::from(x) * f64::from(y) + f64::from(z)) as f32;
+        let clamp = |code: f64| code.clamp(f64::from(low), f64::from(high)) as u8;
+        let sum_of = |a: u8, b: u8| clamp(f64::from(fused(a, sa, fused(b, sb, sum.offset))).round_ties_even());
+        let product_of = |a: u8, b: u8| {
+            let steps = (f32::from(a) - product.zero[0]) * (f32::from(b) - product.zero[1]) * sa;
+            clamp(f64::from(steps).round_ties_even() + f64::from(zero_point))
+        };
+        let want: Vec<(u8, u8)> = a.iter().zip(&b).map(|(a, b)| (sum_of(*a, *b), product_of(*a, *b))).collect();
         let w: Vec<i8> = b.iter().map(|b| *b as i8).collect();
         let dot: i32 = a.iter().zip(&w).map(|(a, w)| i32::from(*a) * i32::from(*w)).sum();
         for kernel in available() {
             let (mut sums, mut products) = (vec![0; n], vec![0; n]);
-            (kernel.add)(&p, &a, &b, &mut sums);
-            (kernel.multiply)(&p, &a, &b, &mut products);
+            (kernel.add)(&sum, &a, &b, &mut sums);
+            (kernel.multiply)(&product, &a, &b, &mut products);
             let got: Vec<(u8, u8)> = sums.into_iter().zip(products).collect();
             prop_assert_eq!(&got, &want, "{}", kernel.name);
             prop_assert_eq!((kernel.dot)(&a, &w), dot, "{}", kernel.name);

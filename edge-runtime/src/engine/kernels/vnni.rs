@@ -26,12 +26,12 @@ pub fn has_avx512() -> bool {
     std::is_x86_feature_detected!("avx512vnni")
         && std::is_x86_feature_detected!("avx512bw")
         && std::is_x86_feature_detected!("avx512vl")
-        && std::is_x86_feature_detected!("avx2")
+        && avx2::is_there()
 }
 
 /// True if this processor runs [`AVX`].
 pub fn has_avx() -> bool {
-    std::is_x86_feature_detected!("avxvnni") && std::is_x86_feature_detected!("avx2")
+    std::is_x86_feature_detected!("avxvnni") && avx2::is_there()
 }
 
 fn gemm_avx512(g: &Gemm, out: &mut [u8]) {

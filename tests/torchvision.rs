@@ -1,0 +1,28 @@
+//! torchvision's MobileNetV2, ResNet50 and DenseNet121, as PyTorch exports them, through `quantize` and the device, against
+//! ONNX Runtime. Skipped, aloud, where Python has no torchvision; then the chain's own networks still are compared.
+
+use std::process::Command;
+use tests::{agrees_with_onnxruntime, json, ok, python, random_frames};
+
+#[test]
+fn torchvision_networks_compute_what_onnx_runtime_computes() {
+    let Some(python) = python("onnxruntime, numpy, onnx, onnxscript, torch, torchvision") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    ok("host-train", &["phantom", "phantoms", "--images", "160"], at);
+    let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("torchvision_models.py");
+    let export = Command::new(&python).arg(script).current_dir(at).output().unwrap();
+    assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
+    let phantoms = edge_runtime::inputs::image_files(&at.join("phantoms")).unwrap();
+    for name in ["mobilenet_v2", "resnet50", "densenet121"] {
+        let model = format!("{name}.onnx");
+        json("quantize", &[&model, "--calibrate", "phantoms/test", "--json"], at);
+        let contract = edge_runtime::model::Model::load(&at.join(format!("{name}.hilum"))).unwrap().contract;
+        let mut frames = random_frames(contract.input.size, 200);
+        frames.extend(phantoms.iter().take(200).map(|p| quantize::evaluation::frame(p, &contract.input).unwrap()));
+        assert_eq!(frames.len(), 400);
+        let int8 = format!("{name}.int8.onnx");
+        agrees_with_onnxruntime(&python, at, &format!("{name}.hilum"), &int8, &frames);
+        agrees_with_onnxruntime(&python, at, &int8, &int8, &frames[..8]);
+    }
+}
