@@ -392,7 +392,9 @@ impl Prepared {
             let run = if pixel == channels && right == 1 { kernel_w * channels } else { channels };
             let runs = kernel_w * channels / run;
             self.in_parts(rows, work, out, |first, count, out| {
-                let block = (GATHERED / weights.depth).clamp(12, 384) / 12 * 12;
+                // Parts of equal size: a small last one would read all weights for a few rows.
+                let parts = count.div_ceil((GATHERED / weights.depth).max(48)).max(1);
+                let block = count.div_ceil(parts).next_multiple_of(TILE);
                 scratch::with::<u8, _>(block * weights.depth + OVERRUN, |a| {
                     for (at, out) in (first..first + count).step_by(block).zip(out.chunks_mut(block * out_view.pixel)) {
                         let some = block.min(first + count - at);
@@ -456,7 +458,7 @@ impl Prepared {
     fn in_parts(&self, rows: usize, work: usize, out: &mut [u8], body: impl Fn(usize, usize, &mut [u8]) + Sync) {
         let threads = threads(work, rows);
         // Whole tiles of every kernel.
-        let part = rows.div_ceil(threads).next_multiple_of(12);
+        let part = rows.div_ceil(threads).next_multiple_of(TILE);
         each_part(out, part * self.output.0.pixel, threads, |i, out| body(i * part, part.min(rows - i * part), out));
     }
 
@@ -568,8 +570,11 @@ impl Prepared {
 /// Channels that are summed together outside the kernels.
 const LANES: usize = 16;
 
-/// Gathered codes that are worked on at once, 96 KiB: they and the weights of a panel fit second-level caches.
-const GATHERED: usize = 96 * 1024;
+/// Gathered codes that are worked on at once, unless 48 windows hold more: weights are read once for each such block.
+const GATHERED: usize = 192 * 1024;
+
+/// A multiple of every kernel's rows.
+const TILE: usize = 12;
 
 /// Codes that [`copy_run`] may write beyond its run.
 const OVERRUN: usize = 16;

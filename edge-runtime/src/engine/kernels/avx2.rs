@@ -73,7 +73,8 @@ fn gemm(g: &Gemm, out: &mut [u8]) {
         0..=131_072 => 64 * 1024,
         _ => 160 * 1024,
     };
-    let block = (bytes / (2 * depth + columns) / ROWS * ROWS).max(4 * ROWS).min(g.rows);
+    let parts = g.rows.div_ceil((bytes / (2 * depth + columns)).max(4 * ROWS));
+    let block = g.rows.div_ceil(parts.max(1)).next_multiple_of(ROWS);
     scratch::with::<i16, _>(block * depth, |wide| {
         for first in (0..g.rows).step_by(block.max(1)) {
             let rows = block.min(g.rows - first);
