@@ -83,7 +83,7 @@ pub struct Model {
     pub format: Format,
     /// Bytes of the file.
     pub size: usize,
-    /// The integer network, unless the model is float.
+    /// The integer network, unless the model is float; the codes of its weights have moved into the engine.
     pub network: Option<Network>,
     engine: Engine,
 }
@@ -164,7 +164,7 @@ impl Model {
 
     fn of_network(
         contract: Contract,
-        network: Network,
+        mut network: Network,
         digest: String,
         format: Format,
         size: usize,
@@ -191,7 +191,7 @@ impl Model {
         if map.as_ref().is_some_and(|m| m.shape[2] as usize != contract.logits()) {
             return Err(ModelErrorReason::Mismatch("its class activation map has another number of labels".into()));
         }
-        let engine = Engine::Integer { plan: IntegerPlan::new(&network)?, codes, map };
+        let engine = Engine::Integer { plan: IntegerPlan::new(&mut network)?, codes, map };
         Ok(Model { contract, digest, format, size, network: Some(network), engine })
     }
 

@@ -291,12 +291,22 @@ impl Network {
 
     /// Multiply-accumulates of one node.
     pub fn node_macs(&self, node: &Node) -> u64 {
+        let pixels = match (&node.op, node.output) {
+            (Op::Conv { .. }, Some(y)) => self.values[y as usize].shape[..2].iter().map(|d| u64::from(*d)).product(),
+            _ => 1,
+        };
+        pixels * self.node_weights(node)
+    }
+
+    /// Weights of one node, also after they have moved into the engine.
+    pub fn node_weights(&self, node: &Node) -> u64 {
+        let x = &self.values[node.inputs[0] as usize];
         match &node.op {
-            Op::Conv { weights, .. } => {
-                let y = &self.values[node.output.unwrap_or(0) as usize];
-                u64::from(y.shape[0]) * u64::from(y.shape[1]) * weights.codes.len() as u64
+            Op::Conv { window, groups, weights } => {
+                let taps: u64 = window.kernel.iter().map(|k| u64::from(*k)).product();
+                taps * u64::from(x.shape[2] / groups) * weights.bias.len() as u64
             }
-            Op::Dense { weights } | Op::Logits { weights } => weights.codes.len() as u64,
+            Op::Dense { weights } | Op::Logits { weights } => x.len() as u64 * weights.bias.len() as u64,
             _ => 0,
         }
     }
@@ -309,8 +319,9 @@ fn weights_fit(weights: &Weights, outputs: usize, inputs: usize) -> bool {
         && weights.scales.iter().all(|s| s.is_finite() && *s > 0.0)
         && outputs.checked_mul(inputs) == Some(weights.codes.len())
         // No sum of products may leave 32 bits, whatever the activations are.
+        && inputs < 1 << 24
         && weights.codes.chunks_exact(inputs.max(1)).all(|row| {
-            row.iter().map(|w| u64::from(w.unsigned_abs())).sum::<u64>() * 255 <= i32::MAX as u64
+            row.iter().map(|w| u32::from(w.unsigned_abs())).sum::<u32>() <= i32::MAX as u32 / 255
         })
 }
 

@@ -1,7 +1,7 @@
 use super::{Failure, load};
 use crate::engine::kernels;
 use crate::model::Model;
-use crate::network::{Network, Node, Op};
+use crate::network::{Network, Node, Op, Window};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -83,23 +83,25 @@ fn print_model(model: &Model, available: &[&str]) {
 
 fn layers(network: &Network) -> Vec<Value> {
     let describe = |n: &Node| {
-        let (operator, weights) = match &n.op {
+        let pool = |kind: &str, w: &Window| format!("{kind} {}×{}", w.kernel[0], w.kernel[1]);
+        let operator = match &n.op {
             Op::Conv { window, groups, weights } => {
                 let [h, w] = window.kernel;
                 let kind = if *groups == 1 { "conv" } else { "grouped conv" };
                 let kind = if *groups as usize == weights.bias.len() && *groups > 1 { "depthwise" } else { kind };
-                (format!("{kind} {h}×{w} / {}", window.stride[0]), weights.codes.len())
+                format!("{kind} {h}×{w} / {}", window.stride[0])
             }
-            Op::Dense { weights } => ("dense".into(), weights.codes.len()),
-            Op::Logits { weights } => ("logits".into(), weights.codes.len()),
-            Op::MaxPool { window } => (format!("max pool {}×{}", window.kernel[0], window.kernel[1]), 0),
-            Op::GlobalAveragePool => ("global average pool".into(), 0),
-            Op::Add => ("add".into(), 0),
-            Op::AveragePool { window, .. } => (format!("average pool {}×{}", window.kernel[0], window.kernel[1]), 0),
-            Op::Concat => ("concat".into(), 0),
-            Op::Multiply => ("multiply".into(), 0),
-            Op::Table { .. } => ("table".into(), 0),
+            Op::Dense { .. } => "dense".into(),
+            Op::Logits { .. } => "logits".into(),
+            Op::MaxPool { window } => pool("max pool", window),
+            Op::AveragePool { window, .. } => pool("average pool", window),
+            Op::GlobalAveragePool => "global average pool".into(),
+            Op::Add => "add".into(),
+            Op::Multiply => "multiply".into(),
+            Op::Concat => "concat".into(),
+            Op::Table { .. } => "table".into(),
         };
+        let weights = network.node_weights(n);
         let output = n.output.map(|o| {
             let [h, w, c] = network.values[o as usize].shape;
             format!("{h}×{w}×{c}")

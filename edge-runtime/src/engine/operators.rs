@@ -42,18 +42,25 @@ struct State {
 }
 
 impl IntegerPlan {
-    /// Wires `network` (checked by [`Network::check`]) and lets tract plan it.
-    pub fn new(network: &Network) -> Result<IntegerPlan, EngineError> {
+    /// Wires `network` (checked by [`Network::check`]) and lets tract plan it. The codes of the weights move into the plan,
+    /// packed for the kernel; `network` keeps the rest.
+    pub fn new(network: &mut Network) -> Result<IntegerPlan, EngineError> {
         let kernel = kernels::selected();
         let arena = Arena::plan(network);
         let mut model = TypedModel::default();
         let fact = u8::fact([arena.len]);
         let mut outlet = model.add_source("arena", fact)?;
         let mut logits = None;
-        for node in &network.nodes {
-            match Layer::new(network, node, &arena, kernel) {
+        let values = &network.values;
+        for node in &mut network.nodes {
+            match Layer::new(values, node, &arena, kernel) {
                 Some(layer) => outlet = model.wire_node(&node.name, layer, &[outlet])?[0],
-                None => logits = Some(Logits::new(network, node, &arena, kernel)?),
+                None => logits = Some(Logits::new(values, node, &arena, kernel)?),
+            }
+            if let LayerOp::Conv { weights, .. } | LayerOp::Dense { weights } | LayerOp::Logits { weights } =
+                &mut node.op
+            {
+                weights.codes = Vec::new();
             }
         }
         model.select_output_outlets(&[outlet])?;
@@ -107,11 +114,11 @@ fn bytes_mut(tensor: &mut Arc<Tensor>) -> TractResult<&mut [u8]> {
 }
 
 impl Logits {
-    fn new(network: &Network, node: &Node, arena: &Arena, kernel: &'static Kernel) -> Result<Logits, EngineError> {
+    fn new(values: &[Value], node: &Node, arena: &Arena, kernel: &'static Kernel) -> Result<Logits, EngineError> {
         let LayerOp::Logits { weights } = &node.op else {
             return Err(EngineError(format!("layer `{}` gives nothing", node.name)));
         };
-        let x = &network.values[node.inputs[0] as usize];
+        let x = &values[node.inputs[0] as usize];
         Ok(Logits {
             input: arena.views[node.inputs[0] as usize],
             weights: weights.codes.clone(),
@@ -166,8 +173,8 @@ enum Work {
 
 impl Layer {
     /// `None` for the logits.
-    fn new(network: &Network, node: &Node, arena: &Arena, kernel: &'static Kernel) -> Option<Layer> {
-        let at = |i: u32| (arena.views[i as usize], network.values[i as usize].clone());
+    fn new(values: &[Value], node: &Node, arena: &Arena, kernel: &'static Kernel) -> Option<Layer> {
+        let at = |i: u32| (arena.views[i as usize], values[i as usize].clone());
         let inputs: Vec<(View, Value)> = node.inputs.iter().map(|i| at(*i)).collect();
         let output = at(node.output?);
         let (x, y) = (&inputs[0].1, &output.1);

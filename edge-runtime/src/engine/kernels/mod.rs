@@ -53,20 +53,37 @@ impl Packed {
         let depth = real.next_multiple_of(group);
         let filled = columns.next_multiple_of(PANEL);
         let mut packed = vec![0i8; filled * depth];
-        for (column, row) in codes.chunks_exact(real).enumerate() {
-            let panel = &mut packed[column / PANEL * PANEL * depth..][..PANEL * depth];
-            for (k, run) in row.chunks(group).enumerate() {
-                panel[(k * PANEL + column % PANEL) * group..][..run.len()].copy_from_slice(run);
-            }
-            if kernel.signed {
-                // Σ w·a = Σ w·(a − 128) + 128 · Σ w
+        match group {
+            2 => interleave::<2>(codes, real, &mut packed, depth),
+            4 => interleave::<4>(codes, real, &mut packed, depth),
+            _ => interleave::<8>(codes, real, &mut packed, depth),
+        }
+        if kernel.signed {
+            // Σ w·a = Σ w·(a − 128) + 128 · Σ w
+            for (bias, row) in scaling.bias.iter_mut().zip(codes.chunks_exact(real)) {
                 let sum: i32 = row.iter().map(|w| i32::from(*w)).sum();
-                scaling.bias[column] = scaling.bias[column].wrapping_add(sum.wrapping_mul(128));
+                *bias = bias.wrapping_add(sum.wrapping_mul(128));
             }
         }
         scaling.bias.resize(filled, 0);
         scaling.multiplier.resize(filled, 0.0);
         Packed { codes: packed, depth, columns, scaling }
+    }
+}
+
+/// Rows of `real` codes into panels of columns, G codes of a column side by side.
+fn interleave<const G: usize>(codes: &[i8], real: usize, packed: &mut [i8], depth: usize) {
+    for (panel, rows) in packed.chunks_exact_mut(PANEL * depth).zip(codes.chunks(PANEL * real)) {
+        for (column, row) in rows.chunks_exact(real).enumerate() {
+            let (runs, rest) = row.as_chunks::<G>();
+            let places = panel.as_chunks_mut::<G>().0;
+            for (place, run) in places[column..].iter_mut().step_by(PANEL).zip(runs) {
+                *place = *run;
+            }
+            if !rest.is_empty() {
+                places[runs.len() * PANEL + column][..rest.len()].copy_from_slice(rest);
+            }
+        }
     }
 }
 
