@@ -83,7 +83,12 @@ impl IntegerPlan {
         };
         fill(&mut bytes_mut(&mut state.arena)?[self.arena.views[0].range()]);
         let arena = std::mem::replace(&mut state.arena, Arc::new(Tensor::zero::<u8>(&[0])?));
-        let outputs = state.state.run(tvec!(TValue::from_const(arena)))?;
+        let inputs = tvec!(TValue::from_const(arena));
+        let outputs = match rayon::current_num_threads() {
+            1 => state.state.run(inputs)?,
+            // On a thread of the pool, which then works along instead of waiting at every operator.
+            _ => rayon::scope(|_| state.state.run(inputs))?,
+        };
         state.state.reset_turn()?;
         state.arena = outputs.into_iter().next().map(IntoArcTensor::into_arc_tensor).ok_or_else(no_arena)?;
         let codes = bytes(&state.arena)?;
