@@ -342,10 +342,12 @@ impl Prepared {
     }
 
     /// Calls `work` with stretches of the output and where the inputs' begin: one where all lie side by side, else a pixel.
-    fn each_run(&self, inputs: &[&View; 2], out: &mut [u8], work: impl Fn(&mut [u8], [usize; 2])) {
+    fn each_run(&self, inputs: &[&View; 2], out: &mut [u8], work: impl Fn(&mut [u8], [usize; 2]) + Sync) {
         let view = &self.output.0;
         if view.is_contiguous() && inputs.iter().all(|v| v.is_contiguous()) {
-            return work(out, [0, 0]);
+            let threads = threads(out.len(), out.len());
+            let part = out.len().div_ceil(threads);
+            return each_part(out, part, threads, |i, out| work(out, [i * part; 2]));
         }
         for (pixel, out) in out.chunks_mut(view.pixel).enumerate() {
             work(&mut out[..view.shape[2]], inputs.map(|v| pixel * v.pixel));
@@ -469,8 +471,8 @@ impl Prepared {
     /// Splits `rows` output pixels among threads: `work(first, count, codes)`.
     fn in_parts(&self, rows: usize, work: usize, out: &mut [u8], body: impl Fn(usize, usize, &mut [u8]) + Sync) {
         let threads = threads(work, rows);
-        // Whole tiles of every kernel.
-        let part = rows.div_ceil(threads).next_multiple_of(TILE);
+        // Whole tiles of every kernel; some parts a thread, so that a last short one does not leave the others waiting.
+        let part = if threads == 1 { rows } else { (rows / (threads * 4) / TILE * TILE).max(TILE) };
         each_part(out, part * self.output.0.pixel, threads, |i, out| body(i * part, part.min(rows - i * part), out));
     }
 
