@@ -3,7 +3,7 @@
 //!
 //! `vdotq_s32` is not stable in Rust 1.95, inline assembly is.
 
-use super::neon::{requantise8, store8};
+use super::neon::{requantise8, store16};
 use super::{Gemm, Kernel, PANEL, assert_gemm, neon};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -87,14 +87,10 @@ unsafe fn tile<const R: usize>(g: &Gemm, panel: usize, row: usize, out: &mut [u8
     }
     let column = panel * PANEL;
     for (r, s) in sums.iter().enumerate() {
-        for half in 0..2 {
-            let from = column + 8 * half;
-            if from < g.weights.columns {
-                let width = 8.min(g.weights.columns - from);
-                // SAFETY: bias and multiplier are as long as all panels.
-                let codes = unsafe { requantise8(&g.requantise, from, [s[2 * half], s[2 * half + 1]]) };
-                store8(codes, &mut out[(row + r) * g.out_row + from..][..width]);
-            }
-        }
+        // SAFETY: bias and multiplier are as long as all panels.
+        let (low, high) = unsafe {
+            (requantise8(&g.requantise, column, [s[0], s[1]]), requantise8(&g.requantise, column + 8, [s[2], s[3]]))
+        };
+        store16(low, high, &mut out[(row + r) * g.out_row + column..][..PANEL.min(g.weights.columns - column)]);
     }
 }

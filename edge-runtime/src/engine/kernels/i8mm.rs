@@ -3,7 +3,7 @@
 //!
 //! `vusmmlaq_s32` is not stable in Rust 1.95, inline assembly is.
 
-use super::neon::{requantise8, store8};
+use super::neon::{requantise8, store16};
 use super::{Gemm, Kernel, PANEL, assert_gemm, neon};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -70,26 +70,19 @@ unsafe fn tile<const P: usize>(g: &Gemm, panel: usize, row: usize, rows: usize, 
     }
     let column = panel * PANEL;
     for (p, s) in sums.iter().enumerate() {
-        for half in 0..2 {
-            let from = column + 8 * half;
-            if from >= g.weights.columns {
-                break;
-            }
-            let width = 8.min(g.weights.columns - from);
-            // Four columns of the upper or the lower row from two sums of two columns each.
-            let upper = |i: usize| zip(s[4 * half + i], s[4 * half + i + 1], false);
-            let lower = |i: usize| zip(s[4 * half + i], s[4 * half + i + 1], true);
-            // SAFETY: bias and multiplier are as long as all panels.
-            let (first, second) = unsafe {
-                (
-                    requantise8(&g.requantise, from, [upper(0), upper(2)]),
-                    requantise8(&g.requantise, from, [lower(0), lower(2)]),
-                )
-            };
-            let at = row + 2 * p;
-            store8(first, &mut out[at * g.out_row + from..][..width]);
-            if 2 * p + 1 < rows {
-                store8(second, &mut out[(at + 1) * g.out_row + from..][..width]);
+        // Four columns of the upper or the lower row from two sums of two columns each.
+        let of = |i: usize, lower: bool| [zip(s[i], s[i + 1], lower), zip(s[i + 2], s[i + 3], lower)];
+        for lower in [false, true] {
+            let at = row + 2 * p + usize::from(lower);
+            if at < row + rows {
+                // SAFETY: bias and multiplier are as long as all panels.
+                let (first, second) = unsafe {
+                    (
+                        requantise8(&g.requantise, column, of(0, lower)),
+                        requantise8(&g.requantise, column + 8, of(4, lower)),
+                    )
+                };
+                store16(first, second, &mut out[at * g.out_row + column..][..PANEL.min(g.weights.columns - column)]);
             }
         }
     }

@@ -25,7 +25,7 @@ pub const PANEL: usize = 16;
 /// Weights of a matrix product: `[panel][depth / group][PANEL][group]`, filled up with zeros.
 ///
 /// `group` codes along the depth lie side by side because one instruction multiplies and adds so many: 2 for `pmaddwd`, 4
-/// for `vpdpbusd` and `sdot`, 8 for `smull` + `sadalp` and `usmmla`.
+/// for `vpdpbusd`, `sdot` and `smull` + `sadalp`, 8 for `usmmla`.
 pub struct Packed {
     /// The codes.
     pub codes: Vec<i8>,

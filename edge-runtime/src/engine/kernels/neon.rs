@@ -6,11 +6,12 @@
 
 use super::{Depthwise, Gemm, Kernel, PANEL, Requantise, assert_depthwise, assert_gemm, portable};
 use std::arch::aarch64::*;
+use std::arch::asm;
 
 /// The table entry.
 pub static KERNEL: Kernel = Kernel {
     name: "neon",
-    group: 8,
+    group: 4,
     signed: true,
     gemm,
     depthwise,
@@ -19,22 +20,19 @@ pub static KERNEL: Kernel = Kernel {
     dot: portable::dot_loop,
 };
 
-/// Columns whose sums are held at once: 2 rows × 8 columns × 4 partial sums take 16 of the 32 registers.
-const COLUMNS: usize = 8;
-
 fn gemm(g: &Gemm, out: &mut [u8]) {
     assert_gemm(g, out, KERNEL.group);
     let paired = !g.weights.codes.contains(&i8::MIN);
-    for column in (0..g.weights.columns).step_by(COLUMNS) {
+    for panel in 0..g.weights.columns.div_ceil(PANEL) {
         let mut row = 0;
         while row < g.rows {
-            // SAFETY: NEON is there on every aarch64; the rows and the columns exist, as asserted.
+            // SAFETY: NEON is there on every aarch64; the rows and the panel exist, as asserted.
             unsafe {
                 match (g.rows - row >= 2, paired) {
-                    (true, true) => tile::<2, true>(g, column, row, out),
-                    (true, false) => tile::<2, false>(g, column, row, out),
-                    (false, true) => tile::<1, true>(g, column, row, out),
-                    (false, false) => tile::<1, false>(g, column, row, out),
+                    (true, true) => tile::<2, true>(g, panel, row, out),
+                    (true, false) => tile::<2, false>(g, panel, row, out),
+                    (false, true) => tile::<1, true>(g, panel, row, out),
+                    (false, false) => tile::<1, false>(g, panel, row, out),
                 }
             }
             row += 2;
@@ -42,77 +40,112 @@ fn gemm(g: &Gemm, out: &mut [u8]) {
     }
 }
 
-/// R rows × 8 columns.
+/// The four codes in lane `LANE` four times. In assembly, so that the compiler does not know that the halves are equal: it
+/// would then give up `smull2` for two instructions.
+#[inline]
+#[target_feature(enable = "neon")]
+fn repeat<const LANE: i32>(codes: int8x16_t) -> int8x16_t {
+    let repeated: int8x16_t;
+    // SAFETY: reads and writes registers alone.
+    unsafe {
+        asm!("dup {0:v}.4s, {1:v}.s[{lane}]", out(vreg) repeated, in(vreg) codes, lane = const LANE,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    repeated
+}
+
+/// R rows × 16 columns. Each register of sums holds two partial sums of two columns, so 2 rows take 16 of 32 registers.
 ///
 /// # Safety
-/// What [`assert_gemm`] checks; rows `row .. row + R` exist; `column` is a multiple of 8 inside the panels. With `PAIRED`, no
-/// weight is −128.
+/// What [`assert_gemm`] checks; the panel and rows `row .. row + R` exist. With `PAIRED`, no weight is −128.
+#[inline]
 #[target_feature(enable = "neon")]
-unsafe fn tile<const R: usize, const PAIRED: bool>(g: &Gemm, column: usize, row: usize, out: &mut [u8]) {
+unsafe fn tile<const R: usize, const PAIRED: bool>(g: &Gemm, panel: usize, row: usize, out: &mut [u8]) {
     let depth = g.weights.depth;
     let flip = vdupq_n_s8(i8::MIN);
-    let mut sums = [[vdupq_n_s32(0); COLUMNS]; R];
-    // SAFETY: the row and the panel exist; a half panel begins 8 columns · 8 codes later.
-    let (a, b) = unsafe {
-        let panel = column / PANEL * PANEL * depth;
-        (g.a.as_ptr().add(row * g.row), g.weights.codes.as_ptr().add(panel + column % PANEL * 8))
-    };
-    // Eight codes of a row, in both halves of a register.
-    let codes = |r: usize, k: usize| {
-        // SAFETY: eight codes at `k`, a multiple of 8 below the depth, of an existing row.
-        let eight = unsafe { vld1q_dup_u64(a.add(r * g.row + k).cast()) };
-        veorq_s8(vreinterpretq_s8_u64(eight), flip)
-    };
-    // Eight weights of two columns.
-    // SAFETY: the panel holds 16 · 8 codes for each eight along the depth.
-    let weights = |k: usize, pair: usize| unsafe { vld1q_s8(b.add(k * PANEL + pair * 16)) };
-    let mut k = 0;
-    while PAIRED && k + 16 <= depth {
-        let a: [[int8x16_t; 2]; R] = std::array::from_fn(|r| [codes(r, k), codes(r, k + 8)]);
-        for pair in 0..COLUMNS / 2 {
-            let (b0, b1) = (weights(k, pair), weights(k + 8, pair));
+    let mut sums = [[vdupq_n_s32(0); 8]; R];
+    // SAFETY: the row and the panel exist.
+    let (a, b) = unsafe { (g.a.as_ptr().add(row * g.row), g.weights.codes.as_ptr().add(panel * PANEL * depth)) };
+    // Four weights of four columns.
+    // SAFETY: the panel holds 64 codes for each four along the depth.
+    let weights = |k: usize, four: usize| unsafe { vld1q_s8(b.add(k * PANEL + four * 16)) };
+    // Eight products along the depth, from two registers that repeat four codes.
+    let eight = |sums: &mut [[int32x4_t; 8]; R], k: usize, a: [[int8x16_t; 2]; R]| {
+        for four in 0..4 {
+            let (b0, b1) = (weights(k, four), weights(k + 4, four));
             for (sums, a) in sums.iter_mut().zip(&a) {
-                let low = vmull_s8(vget_low_s8(a[0]), vget_low_s8(b0));
-                let low = vmlal_s8(low, vget_low_s8(a[1]), vget_low_s8(b1));
-                sums[2 * pair] = vpadalq_s16(sums[2 * pair], low);
-                let high = vmlal_high_s8(vmull_high_s8(a[0], b0), a[1], b1);
-                sums[2 * pair + 1] = vpadalq_s16(sums[2 * pair + 1], high);
+                let (low, high) = (2 * four, 2 * four + 1);
+                let mut first = vmull_s8(vget_low_s8(a[0]), vget_low_s8(b0));
+                let mut second = vmull_high_s8(a[0], b0);
+                if PAIRED {
+                    first = vmlal_s8(first, vget_low_s8(a[1]), vget_low_s8(b1));
+                    second = vmlal_high_s8(second, a[1], b1);
+                } else {
+                    sums[low] = vpadalq_s16(sums[low], vmull_s8(vget_low_s8(a[1]), vget_low_s8(b1)));
+                    sums[high] = vpadalq_s16(sums[high], vmull_high_s8(a[1], b1));
+                }
+                sums[low] = vpadalq_s16(sums[low], first);
+                sums[high] = vpadalq_s16(sums[high], second);
             }
         }
+    };
+    let mut k = 0;
+    while k + 16 <= depth {
+        let codes: [int8x16_t; R] = std::array::from_fn(|r| {
+            // SAFETY: 16 codes at `k` of an existing row.
+            veorq_s8(vreinterpretq_s8_u8(unsafe { vld1q_u8(a.add(r * g.row + k)) }), flip)
+        });
+        eight(&mut sums, k, codes.map(|c| [repeat::<0>(c), repeat::<1>(c)]));
+        eight(&mut sums, k + 8, codes.map(|c| [repeat::<2>(c), repeat::<3>(c)]));
         k += 16;
     }
-    while k < depth {
-        let a: [int8x16_t; R] = std::array::from_fn(|r| codes(r, k));
-        for pair in 0..COLUMNS / 2 {
-            let b = weights(k, pair);
-            for (sums, a) in sums.iter_mut().zip(&a) {
-                let low = vmull_s8(vget_low_s8(*a), vget_low_s8(b));
-                sums[2 * pair] = vpadalq_s16(sums[2 * pair], low);
-                sums[2 * pair + 1] = vpadalq_s16(sums[2 * pair + 1], vmull_high_s8(*a, b));
-            }
-        }
+    if k + 8 <= depth {
+        let codes: [int8x16_t; R] = std::array::from_fn(|r| {
+            // SAFETY: eight codes at `k` of an existing row.
+            let eight = unsafe { vld1_u8(a.add(r * g.row + k)) };
+            veorq_s8(vreinterpretq_s8_u8(vcombine_u8(eight, eight)), flip)
+        });
+        eight(&mut sums, k, codes.map(|c| [repeat::<0>(c), repeat::<1>(c)]));
         k += 8;
     }
-    let width = COLUMNS.min(g.weights.columns - column);
+    if k < depth {
+        for (r, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: four codes at `k`, as the depth is a multiple of 4, of an existing row.
+            let four = unsafe { vdupq_n_u32(a.add(r * g.row + k).cast::<u32>().read_unaligned()) };
+            let a = veorq_s8(vreinterpretq_s8_u32(four), flip);
+            for four in 0..4 {
+                let b = weights(k, four);
+                sums[2 * four] = vpadalq_s16(sums[2 * four], vmull_s8(vget_low_s8(a), vget_low_s8(b)));
+                sums[2 * four + 1] = vpadalq_s16(sums[2 * four + 1], vmull_high_s8(a, b));
+            }
+        }
+    }
+    let column = panel * PANEL;
     for (r, s) in sums.iter().enumerate() {
-        let four = |i: usize| vpaddq_s32(vpaddq_s32(s[i], s[i + 1]), vpaddq_s32(s[i + 2], s[i + 3]));
+        let at = (row + r) * g.out_row + column;
+        let four = |i: usize| vpaddq_s32(s[i], s[i + 1]);
         // SAFETY: bias and multiplier are as long as all panels.
-        let codes = unsafe { requantise8(&g.requantise, column, [four(0), four(4)]) };
-        store8(codes, &mut out[(row + r) * g.out_row + column..][..width]);
+        let (low, high) = unsafe {
+            (
+                requantise8(&g.requantise, column, [four(0), four(2)]),
+                requantise8(&g.requantise, column + 8, [four(4), four(6)]),
+            )
+        };
+        store16(low, high, &mut out[at..][..PANEL.min(g.weights.columns - column)]);
     }
 }
 
-/// Writes the first `to.len()` of 8 codes.
+/// Writes the first `to.len()` of 16 codes.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn store8(codes: uint8x8_t, to: &mut [u8]) {
-    if to.len() == 8 {
-        // SAFETY: 8 bytes into a slice of 8.
-        unsafe { vst1_u8(to.as_mut_ptr(), codes) };
+pub(super) fn store16(low: uint8x8_t, high: uint8x8_t, to: &mut [u8]) {
+    if to.len() == PANEL {
+        // SAFETY: 16 bytes into a slice of 16.
+        unsafe { vst1q_u8(to.as_mut_ptr(), vcombine_u8(low, high)) };
     } else {
-        let mut bytes = [0u8; 8];
-        // SAFETY: 8 bytes into an array of 8.
-        unsafe { vst1_u8(bytes.as_mut_ptr(), codes) };
+        let mut bytes = [0u8; PANEL];
+        // SAFETY: 16 bytes into an array of 16.
+        unsafe { vst1q_u8(bytes.as_mut_ptr(), vcombine_u8(low, high)) };
         to.copy_from_slice(&bytes[..to.len()]);
     }
 }
@@ -135,19 +168,26 @@ pub(super) unsafe fn requantise8(r: &Requantise, first: usize, sums: [int32x4_t;
     vmin_u8(vmax_u8(vqmovun_s16(codes), vdup_n_u8(r.low)), vdup_n_u8(r.high))
 }
 
-/// Most taps that [`depthwise_block`] holds: a 5×5 window.
-const MAX_TAPS: usize = 25;
-
 pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
     let rows = assert_depthwise(d, first_row, out);
-    let fits = d.taps.len() <= MAX_TAPS && !d.weights.contains(&i8::MIN);
+    let fits = matches!(d.taps.len(), 1 | 9 | 25) && !d.weights.contains(&i8::MIN);
     let blocks = if fits { d.channels / PANEL } else { 0 };
-    for row in 0..rows {
-        let to = &mut out[row * d.out_width * d.out_pixel..];
-        for block in 0..blocks {
+    // So many rows at a time that preparing the weights of a block does not count, and no more, so that the rows are still
+    // in the first-level cache for the next block.
+    let some = (128 / d.out_width).max(1);
+    for first in (0..rows).step_by(some) {
+        let these = first_row + first..first_row + rows.min(first + some);
+        let to = &mut out[first * d.out_width * d.out_pixel..];
+        for c in (0..blocks).map(|block| block * PANEL) {
             // SAFETY: NEON is there on every aarch64; `assert_depthwise` bounds the last window of the last row, and every
             // other window lies before it.
-            unsafe { depthwise_block(d, first_row + row, block * PANEL, to) }
+            unsafe {
+                match d.taps.len() {
+                    9 => depthwise_block::<9>(d, these.clone(), c, to),
+                    25 => depthwise_block::<25>(d, these.clone(), c, to),
+                    _ => depthwise_block::<1>(d, these.clone(), c, to),
+                }
+            }
         }
     }
     if blocks * PANEL < d.channels {
@@ -155,20 +195,19 @@ pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
     }
 }
 
-/// One output row of 16 channels.
+/// 16 channels of some output rows.
 ///
 /// # Safety
-/// All windows of output row `row` and channels `c .. c + 16` lie inside input, weights, bias and multiplier; at most
-/// `MAX_TAPS` taps, no weight −128; `out` starts with the row.
+/// All windows of output rows `rows` and channels `c .. c + 16` lie inside input, weights, bias and multiplier; there are
+/// `TAPS` taps, no weight −128; `out` starts with the first row.
 #[target_feature(enable = "neon")]
-unsafe fn depthwise_block(d: &Depthwise, row: usize, c: usize, out: &mut [u8]) {
+unsafe fn depthwise_block<const TAPS: usize>(d: &Depthwise, rows: std::ops::Range<usize>, c: usize, out: &mut [u8]) {
     let flip = vdupq_n_s8(i8::MIN);
-    let taps = d.taps.len();
-    let mut weights = [vdupq_n_s8(0); MAX_TAPS];
+    let mut weights = [vdupq_n_s8(0); TAPS];
     // Σ w·a = Σ w·(a − 128) + 128 · Σ w
     let mut offset = [vdupq_n_s16(0); 2];
-    for (tap, w) in weights.iter_mut().enumerate().take(taps) {
-        // SAFETY: `tap < taps`, and 16 weights follow from channel `c`.
+    for (tap, w) in weights.iter_mut().enumerate() {
+        // SAFETY: `tap` is one of the taps, and 16 weights follow from channel `c`.
         *w = unsafe { vld1q_s8(d.weights.as_ptr().add(tap * d.channels + c)) };
         offset = [vaddw_s8(offset[0], vget_low_s8(*w)), vaddw_high_s8(offset[1], *w)];
     }
@@ -178,37 +217,40 @@ unsafe fn depthwise_block(d: &Depthwise, row: usize, c: usize, out: &mut [u8]) {
         vshll_n_s16::<7>(vget_low_s16(offset[1])),
         vshll_high_n_s16::<7>(offset[1]),
     ];
-    // SAFETY: the row begins inside the input.
-    let row = unsafe { d.input.as_ptr().add(row * d.down + c) };
-    for x in 0..d.out_width {
-        // SAFETY: the caller vouches for every window of this row: 16 codes of each tap.
-        let codes =
-            |tap: usize| unsafe { veorq_s8(vreinterpretq_s8_u8(vld1q_u8(row.add(x * d.right + d.taps[tap]))), flip) };
-        let mut sums = start;
-        let mut tap = 0;
-        while tap < taps {
-            let (a, w) = (codes(tap), weights[tap]);
-            let mut low = vmull_s8(vget_low_s8(a), vget_low_s8(w));
-            let mut high = vmull_high_s8(a, w);
-            if tap + 1 < taps {
-                let (a, w) = (codes(tap + 1), weights[tap + 1]);
-                low = vmlal_s8(low, vget_low_s8(a), vget_low_s8(w));
-                high = vmlal_high_s8(high, a, w);
+    for (y, row) in rows.enumerate() {
+        // SAFETY: the row begins inside the input.
+        let row = unsafe { d.input.as_ptr().add(row * d.down + c) };
+        let out = &mut out[y * d.out_width * d.out_pixel..];
+        for x in 0..d.out_width {
+            // SAFETY: the caller vouches for every window of this row: 16 codes of each tap.
+            let codes = |tap: usize| unsafe {
+                veorq_s8(vreinterpretq_s8_u8(vld1q_u8(row.add(x * d.right + d.taps[tap]))), flip)
+            };
+            let mut sums = start;
+            for tap in (0..TAPS).step_by(2) {
+                let (a, w) = (codes(tap), weights[tap]);
+                let mut low = vmull_s8(vget_low_s8(a), vget_low_s8(w));
+                let mut high = vmull_high_s8(a, w);
+                if tap + 1 < TAPS {
+                    let (a, w) = (codes(tap + 1), weights[tap + 1]);
+                    low = vmlal_s8(low, vget_low_s8(a), vget_low_s8(w));
+                    high = vmlal_high_s8(high, a, w);
+                }
+                sums = [
+                    vaddw_s16(sums[0], vget_low_s16(low)),
+                    vaddw_high_s16(sums[1], low),
+                    vaddw_s16(sums[2], vget_low_s16(high)),
+                    vaddw_high_s16(sums[3], high),
+                ];
             }
-            sums = [
-                vaddw_s16(sums[0], vget_low_s16(low)),
-                vaddw_high_s16(sums[1], low),
-                vaddw_s16(sums[2], vget_low_s16(high)),
-                vaddw_high_s16(sums[3], high),
-            ];
-            tap += 2;
-        }
-        // SAFETY: bias and multiplier hold 16 values from `c`.
-        unsafe {
-            let low = requantise8(&d.requantise, c, [sums[0], sums[1]]);
-            let high = requantise8(&d.requantise, c + 8, [sums[2], sums[3]]);
-            let to = &mut out[x * d.out_pixel + c..][..PANEL];
-            vst1q_u8(to.as_mut_ptr(), vcombine_u8(low, high));
+            // SAFETY: bias and multiplier hold 16 values from `c`.
+            let (low, high) = unsafe {
+                (
+                    requantise8(&d.requantise, c, [sums[0], sums[1]]),
+                    requantise8(&d.requantise, c + 8, [sums[2], sums[3]]),
+                )
+            };
+            store16(low, high, &mut out[x * d.out_pixel + c..][..PANEL]);
         }
     }
 }
