@@ -3,7 +3,7 @@
 //!
 //! `vdotq_s32` is not stable in Rust 1.95, inline assembly is.
 
-use super::neon::{requantise8, store16};
+use super::neon::{Codes, store16};
 use super::{Gemm, Kernel, PANEL, assert_gemm, neon};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -51,7 +51,10 @@ fn sdot<const LANE: i32>(mut sum: int32x4_t, weights: int8x16_t, a: int8x16_t) -
 unsafe fn tile<const R: usize>(g: &Gemm, panel: usize, row: usize, out: &mut [u8]) {
     let depth = g.weights.depth;
     let flip = vdupq_n_s8(i8::MIN);
-    let mut sums = [[vdupq_n_s32(0); 4]; R];
+    let column = panel * PANEL;
+    // SAFETY: bias and multiplier are as long as all panels.
+    let codes = unsafe { Codes::new(&g.requantise, column) };
+    let mut sums = [codes.bias; R];
     // SAFETY: the row and the panel exist.
     let (a, b) = unsafe { (g.a.as_ptr().add(row * g.row), g.weights.codes.as_ptr().add(panel * PANEL * depth)) };
     // SAFETY: the panel holds 64 codes for each four along the depth.
@@ -74,23 +77,19 @@ unsafe fn tile<const R: usize>(g: &Gemm, panel: usize, row: usize, out: &mut [u8
         k += 16;
     }
     while k < depth {
+        let b: [int8x16_t; 4] = std::array::from_fn(|v| weights(k, v));
         for (r, sums) in sums.iter_mut().enumerate() {
             // SAFETY: four codes at `k`, a multiple of 4 below the depth, of an existing row.
             let four =
                 unsafe { vreinterpretq_s8_u32(vdupq_n_u32(a.add(r * g.row + k).cast::<u32>().read_unaligned())) };
             let four = veorq_s8(four, flip);
             for (v, sum) in sums.iter_mut().enumerate() {
-                *sum = sdot::<0>(*sum, weights(k, v), four);
+                *sum = sdot::<0>(*sum, b[v], four);
             }
         }
         k += 4;
     }
-    let column = panel * PANEL;
-    for (r, s) in sums.iter().enumerate() {
-        // SAFETY: bias and multiplier are as long as all panels.
-        let (low, high) = unsafe {
-            (requantise8(&g.requantise, column, [s[0], s[1]]), requantise8(&g.requantise, column + 8, [s[2], s[3]]))
-        };
-        store16(low, high, &mut out[(row + r) * g.out_row + column..][..PANEL.min(g.weights.columns - column)]);
+    for (r, sums) in sums.into_iter().enumerate() {
+        store16(codes.of(sums), &mut out[(row + r) * g.out_row + column..][..PANEL.min(g.weights.columns - column)]);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! `vusmmlaq_s32` is not stable in Rust 1.95, inline assembly is.
 
-use super::neon::{requantise8, store16};
+use super::neon::{Codes, store16};
 use super::{Gemm, Kernel, PANEL, assert_gemm, neon};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -69,20 +69,16 @@ unsafe fn tile<const P: usize>(g: &Gemm, panel: usize, row: usize, rows: usize, 
         }
     }
     let column = panel * PANEL;
+    // SAFETY: bias and multiplier are as long as all panels.
+    let codes = unsafe { Codes::new(&g.requantise, column) };
     for (p, s) in sums.iter().enumerate() {
-        // Four columns of the upper or the lower row from two sums of two columns each.
-        let of = |i: usize, lower: bool| [zip(s[i], s[i + 1], lower), zip(s[i + 2], s[i + 3], lower)];
         for lower in [false, true] {
             let at = row + 2 * p + usize::from(lower);
             if at < row + rows {
-                // SAFETY: bias and multiplier are as long as all panels.
-                let (first, second) = unsafe {
-                    (
-                        requantise8(&g.requantise, column, of(0, lower)),
-                        requantise8(&g.requantise, column + 8, of(4, lower)),
-                    )
-                };
-                store16(first, second, &mut out[at * g.out_row + column..][..PANEL.min(g.weights.columns - column)]);
+                // Four columns of the upper or the lower row from two sums of two columns each.
+                let four = |i: usize| vaddq_s32(zip(s[2 * i], s[2 * i + 1], lower), codes.bias[i]);
+                let sums = [four(0), four(1), four(2), four(3)];
+                store16(codes.of(sums), &mut out[at * g.out_row + column..][..PANEL.min(g.weights.columns - column)]);
             }
         }
     }

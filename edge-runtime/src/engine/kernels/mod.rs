@@ -33,6 +33,8 @@ pub struct Packed {
     pub depth: usize,
     /// Output channels, without those that fill the last panel.
     pub columns: usize,
+    /// True if one of them is −128, whose products need a bit more than those of all others.
+    pub lowest: bool,
     /// For each output channel of all panels.
     pub scaling: Scaling,
 }
@@ -67,7 +69,7 @@ impl Packed {
         }
         scaling.bias.resize(filled, 0);
         scaling.multiplier.resize(filled, 0.0);
-        Packed { codes: packed, depth, columns, scaling }
+        Packed { codes: packed, depth, columns, lowest: codes.contains(&i8::MIN), scaling }
     }
 }
 

@@ -22,7 +22,7 @@ pub static KERNEL: Kernel = Kernel {
 
 fn gemm(g: &Gemm, out: &mut [u8]) {
     assert_gemm(g, out, KERNEL.group);
-    let paired = !g.weights.codes.contains(&i8::MIN);
+    let paired = !g.weights.lowest;
     for panel in 0..g.weights.columns.div_ceil(PANEL) {
         let mut row = 0;
         while row < g.rows {
@@ -121,51 +121,72 @@ unsafe fn tile<const R: usize, const PAIRED: bool>(g: &Gemm, panel: usize, row: 
         }
     }
     let column = panel * PANEL;
+    // SAFETY: bias and multiplier are as long as all panels.
+    let codes = unsafe { Codes::new(&g.requantise, column) };
     for (r, s) in sums.iter().enumerate() {
+        let four = |i: usize| vaddq_s32(vpaddq_s32(s[2 * i], s[2 * i + 1]), codes.bias[i]);
         let at = (row + r) * g.out_row + column;
-        let four = |i: usize| vpaddq_s32(s[i], s[i + 1]);
-        // SAFETY: bias and multiplier are as long as all panels.
-        let (low, high) = unsafe {
-            (
-                requantise8(&g.requantise, column, [four(0), four(2)]),
-                requantise8(&g.requantise, column + 8, [four(4), four(6)]),
-            )
-        };
-        store16(low, high, &mut out[at..][..PANEL.min(g.weights.columns - column)]);
+        store16(
+            codes.of([four(0), four(1), four(2), four(3)]),
+            &mut out[at..][..PANEL.min(g.weights.columns - column)],
+        );
     }
 }
 
 /// Writes the first `to.len()` of 16 codes.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn store16(low: uint8x8_t, high: uint8x8_t, to: &mut [u8]) {
+pub(super) fn store16(codes: uint8x16_t, to: &mut [u8]) {
     if to.len() == PANEL {
         // SAFETY: 16 bytes into a slice of 16.
-        unsafe { vst1q_u8(to.as_mut_ptr(), vcombine_u8(low, high)) };
+        unsafe { vst1q_u8(to.as_mut_ptr(), codes) };
     } else {
         let mut bytes = [0u8; PANEL];
         // SAFETY: 16 bytes into an array of 16.
-        unsafe { vst1q_u8(bytes.as_mut_ptr(), vcombine_u8(low, high)) };
+        unsafe { vst1q_u8(bytes.as_mut_ptr(), codes) };
         to.copy_from_slice(&bytes[..to.len()]);
     }
 }
 
-/// 8 sums to 8 codes; see [`Requantise`]. Every conversion on the way saturates.
-///
-/// # Safety
-/// Bias and multiplier hold 8 values from `first`.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(super) unsafe fn requantise8(r: &Requantise, first: usize, sums: [int32x4_t; 2]) -> uint8x8_t {
-    let steps = [0, 1].map(|half| {
-        // SAFETY: the caller vouches for 8 values from `first`.
-        let (bias, multiplier) = unsafe {
-            (vld1q_s32(r.bias.as_ptr().add(first + 4 * half)), vld1q_f32(r.multiplier.as_ptr().add(first + 4 * half)))
-        };
-        vqmovn_s32(vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(vaddq_s32(sums[half], bias)), multiplier)))
-    });
-    let codes = vqaddq_s16(vcombine_s16(steps[0], steps[1]), vdupq_n_s16(i16::from(r.zero_point)));
-    vmin_u8(vmax_u8(vqmovun_s16(codes), vdup_n_u8(r.low)), vdup_n_u8(r.high))
+/// Bias and multiplier of 16 outputs, and the other constants of [`Requantise`], in registers.
+pub(super) struct Codes {
+    pub bias: [int32x4_t; 4],
+    multiplier: [float32x4_t; 4],
+    zero_point: int16x8_t,
+    low: uint8x16_t,
+    high: uint8x16_t,
+}
+
+impl Codes {
+    /// # Safety
+    /// Bias and multiplier hold 16 values from `first`.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    pub unsafe fn new(r: &Requantise, first: usize) -> Codes {
+        // SAFETY: the caller vouches for 16 values from `first`.
+        unsafe {
+            Codes {
+                bias: std::array::from_fn(|i| vld1q_s32(r.bias.as_ptr().add(first + 4 * i))),
+                multiplier: std::array::from_fn(|i| vld1q_f32(r.multiplier.as_ptr().add(first + 4 * i))),
+                zero_point: vdupq_n_s16(i16::from(r.zero_point)),
+                low: vdupq_n_u8(r.low),
+                high: vdupq_n_u8(r.high),
+            }
+        }
+    }
+
+    /// 16 sums, which hold the bias already, to 16 codes. Every conversion on the way saturates.
+    #[inline]
+    #[target_feature(enable = "neon")]
+    pub fn of(&self, sums: [int32x4_t; 4]) -> uint8x16_t {
+        let mut steps = [vdupq_n_s32(0); 4];
+        for (steps, (sum, multiplier)) in steps.iter_mut().zip(sums.into_iter().zip(self.multiplier)) {
+            *steps = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sum), multiplier));
+        }
+        let first = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(steps[0]), steps[1]), self.zero_point);
+        let second = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(steps[2]), steps[3]), self.zero_point);
+        vminq_u8(vmaxq_u8(vqmovun_high_s16(vqmovun_s16(first), second), self.low), self.high)
+    }
 }
 
 pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
@@ -211,21 +232,24 @@ unsafe fn depthwise_block<const TAPS: usize>(d: &Depthwise, rows: std::ops::Rang
         *w = unsafe { vld1q_s8(d.weights.as_ptr().add(tap * d.channels + c)) };
         offset = [vaddw_s8(offset[0], vget_low_s8(*w)), vaddw_high_s8(offset[1], *w)];
     }
+    // SAFETY: bias and multiplier hold 16 values from `c`.
+    let to_codes = unsafe { Codes::new(&d.requantise, c) };
+    let taps: [usize; TAPS] = std::array::from_fn(|tap| d.taps[tap]);
     let start = [
         vshll_n_s16::<7>(vget_low_s16(offset[0])),
         vshll_high_n_s16::<7>(offset[0]),
         vshll_n_s16::<7>(vget_low_s16(offset[1])),
         vshll_high_n_s16::<7>(offset[1]),
     ];
+    let start: [int32x4_t; 4] = std::array::from_fn(|i| vaddq_s32(start[i], to_codes.bias[i]));
     for (y, row) in rows.enumerate() {
         // SAFETY: the row begins inside the input.
         let row = unsafe { d.input.as_ptr().add(row * d.down + c) };
         let out = &mut out[y * d.out_width * d.out_pixel..];
         for x in 0..d.out_width {
             // SAFETY: the caller vouches for every window of this row: 16 codes of each tap.
-            let codes = |tap: usize| unsafe {
-                veorq_s8(vreinterpretq_s8_u8(vld1q_u8(row.add(x * d.right + d.taps[tap]))), flip)
-            };
+            let codes =
+                |tap: usize| unsafe { veorq_s8(vreinterpretq_s8_u8(vld1q_u8(row.add(x * d.right + taps[tap]))), flip) };
             let mut sums = start;
             for tap in (0..TAPS).step_by(2) {
                 let (a, w) = (codes(tap), weights[tap]);
@@ -243,14 +267,7 @@ unsafe fn depthwise_block<const TAPS: usize>(d: &Depthwise, rows: std::ops::Rang
                     vaddw_high_s16(sums[3], high),
                 ];
             }
-            // SAFETY: bias and multiplier hold 16 values from `c`.
-            let (low, high) = unsafe {
-                (
-                    requantise8(&d.requantise, c, [sums[0], sums[1]]),
-                    requantise8(&d.requantise, c + 8, [sums[2], sums[3]]),
-                )
-            };
-            store16(low, high, &mut out[x * d.out_pixel + c..][..PANEL]);
+            store16(to_codes.of(sums), &mut out[x * d.out_pixel + c..][..PANEL]);
         }
     }
 }
