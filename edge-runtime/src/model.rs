@@ -91,7 +91,7 @@ pub struct Model {
 enum Engine {
     Float(Plan),
     Integer {
-        plan: IntegerPlan,
+        plan: Box<IntegerPlan>,
         /// The input code of each pixel value in each channel.
         codes: Vec<[u8; 256]>,
         /// The map's step.
@@ -191,7 +191,7 @@ impl Model {
         if map.as_ref().is_some_and(|m| m.shape[2] as usize != contract.logits()) {
             return Err(ModelErrorReason::Mismatch("its class activation map has another number of labels".into()));
         }
-        let engine = Engine::Integer { plan: IntegerPlan::new(&mut network)?, codes, map };
+        let engine = Engine::Integer { plan: Box::new(IntegerPlan::new(&mut network)?), codes, map };
         Ok(Model { contract, digest, format, size, network: Some(network), engine })
     }
 

@@ -70,7 +70,7 @@ fn gemm(g: &Gemm, out: &mut [u8]) {
     // cache, else so many that they stay in the second while all panels pass by.
     let bytes = match depth * columns {
         0..=12_288 => 24 * 1024,
-        0..=131_072 => 64 * 1024,
+        12_289..=131_072 => 64 * 1024,
         _ => 160 * 1024,
     };
     let parts = g.rows.div_ceil((bytes / (2 * depth + columns)).max(4 * ROWS));

@@ -258,7 +258,7 @@ pub fn unknown_request() -> Option<String> {
 fn assert_gemm(g: &Gemm, out: &[u8], group: usize) {
     let w = g.weights;
     let filled = w.columns.next_multiple_of(PANEL);
-    assert!(w.depth % group == 0 && w.codes.len() == filled * w.depth);
+    assert!(w.depth.is_multiple_of(group) && w.codes.len() == filled * w.depth);
     assert!(g.requantise.bias.len() >= filled && g.requantise.multiplier.len() >= filled);
     assert!(g.rows == 0 || g.a.len() >= (g.rows - 1) * g.row + w.depth);
     assert!(g.rows == 0 || out.len() >= (g.rows - 1) * g.out_row + w.columns);
