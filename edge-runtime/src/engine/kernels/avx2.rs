@@ -409,11 +409,13 @@ unsafe fn depthwise_block<const PAIRS: usize, const L: usize>(
         let odd = pair + 1 == PAIRS;
         let (first, second) = (of(2 * pair), if odd { zero } else { of(2 * pair + 1) });
         let bytes = [_mm256_unpacklo_epi8(first, second), _mm256_unpackhi_epi8(first, second)];
-        let widen = |x: __m256i| {
-            [_mm256_unpacklo_epi8(zero, x), _mm256_unpackhi_epi8(zero, x)].map(|x| _mm256_srai_epi16::<8>(x))
-        };
-        let [[a, b], [e, f]] = bytes.map(widen);
-        *weights = [a, b, e, f];
+        for (i, weights) in weights.iter_mut().enumerate() {
+            let wide = match i % 2 {
+                0 => _mm256_unpacklo_epi8(zero, bytes[i / 2]),
+                _ => _mm256_unpackhi_epi8(zero, bytes[i / 2]),
+            };
+            *weights = _mm256_srai_epi16::<8>(wide);
+        }
         *offsets = [d.taps[2 * pair], d.taps[if odd { 2 * pair } else { 2 * pair + 1 }]];
     }
     let codes = Codes::new(&d.requantise);
