@@ -100,7 +100,9 @@ pub fn run(args: Args) -> Result<u8, Failure> {
         )));
     }
     if !args.json && model.format == Format::OnnxF32 {
-        eprintln!("hint: this model runs in float; `quantize` makes it smaller and faster");
+        eprintln!(
+            "hint: this model runs in float; `quantize` makes it a quarter of the size and more than twice as fast"
+        );
     }
     let progress = Reporter::new(files.len() < 2);
     for (i, path) in files.iter().enumerate() {

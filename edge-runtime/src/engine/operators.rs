@@ -13,7 +13,7 @@ use std::sync::Mutex;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 
-/// Products below which an operator is not worth a second thread. A round number: a millionth of a second is about 30 000.
+/// Products below which an operator is not worth a second thread. A round number, not a measured optimum.
 const WORTH_A_THREAD: usize = 200_000;
 
 /// An integer network ready to run.
