@@ -98,11 +98,6 @@ impl IntegerPlan {
         }
         Ok(result)
     }
-
-    /// Bytes of activations in flight.
-    pub fn arena_len(&self) -> usize {
-        self.arena.len
-    }
 }
 
 fn no_arena() -> EngineError {
@@ -384,10 +379,9 @@ impl Prepared {
         let out_view = &self.output.0;
         let [_, out_width, _] = out_view.shape;
         let requantise = self.requantise(&weights.scaling);
-        let whole_input = out_view.pixels() == 1 && window.padding == [0; 4] && view.is_contiguous();
-        let direct =
-            (window.is_pointwise() || whole_input) && x.len().min(view.shape.iter().product()) >= weights.depth;
-        let direct = direct && real_depth(view, window) == weights.depth;
+        let whole_input = window.kernel.map(|k| k as usize) == view.shape[..2] && view.is_contiguous();
+        let side_by_side = window.is_pointwise() || whole_input && window.padding == [0; 4];
+        let direct = side_by_side && real_depth(view, window) == weights.depth;
         let rows = out_view.pixels();
         let work = rows * weights.depth * weights.columns;
         if direct {
@@ -691,4 +685,36 @@ impl TypedOp for Layer {
     }
 
     as_op!();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_that_fits_once_reads_its_own_rows() {
+        // 3×3 over 5×5 with stride 3: one output pixel, whose rows do not lie side by side.
+        let weights = |n: usize| Weights { codes: vec![1; n], scales: vec![1.0], bias: vec![0] };
+        let value = |side: u32, scale: f32| Value { shape: [side, side, 2], scale, zero_point: 0 };
+        let window = Window { kernel: [3; 2], stride: [3; 2], ..Window::one() };
+        let node =
+            |op, inputs: u32, output| Node { name: "n".into(), op, inputs: vec![inputs], output, low: 0, high: 255 };
+        let mut network = Network {
+            values: vec![value(5, 1.0), Value { shape: [1, 1, 1], scale: 1.0, zero_point: 0 }],
+            nodes: vec![
+                node(LayerOp::Conv { window, groups: 1, weights: weights(18) }, 0, Some(1)),
+                node(LayerOp::Logits { weights: weights(1) }, 1, None),
+            ],
+            map: None,
+        };
+        network.check().unwrap();
+        let plan = IntegerPlan::new(&mut network).unwrap();
+        // Ones inside the window, nines outside.
+        let fill = |codes: &mut [u8]| {
+            for (i, code) in codes.iter_mut().enumerate() {
+                *code = if i / 10 < 3 && i % 10 < 6 { 1 } else { 9 };
+            }
+        };
+        assert_eq!(plan.run(fill, |logits, _| logits).unwrap(), [18.0]);
+    }
 }

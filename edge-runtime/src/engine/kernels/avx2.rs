@@ -10,7 +10,7 @@ use std::arch::x86_64::*;
 /// The table entry. Only [`super::available`] hands it out, and only where AVX2 is there.
 pub static KERNEL: Kernel = Kernel { name: "avx2", group: 2, signed: false, gemm, depthwise, add, multiply, dot };
 
-/// True if this processor runs [`KERNEL`]. Every processor with AVX2 so far has FMA too.
+/// True if this processor runs [`KERNEL`]. Sums of activations need FMA.
 pub fn is_there() -> bool {
     std::is_x86_feature_detected!("avx2") && std::is_x86_feature_detected!("fma")
 }
