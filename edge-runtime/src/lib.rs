@@ -12,6 +12,7 @@ pub mod files;
 pub mod heatmap;
 pub mod inputs;
 pub mod lower;
+pub mod measure;
 pub mod model;
 pub mod network;
 pub mod onnx;

@@ -2,8 +2,11 @@
 
 pub mod augment;
 pub mod commands;
+pub mod device;
 pub mod export;
+pub mod kernels;
 pub mod network;
+pub mod operators;
 pub mod phantom;
 pub mod recipe;
 pub mod training;

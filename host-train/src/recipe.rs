@@ -88,6 +88,34 @@ pub enum NetworkSpec {
         /// Dropout before the linear layer.
         dropout: f64,
     },
+    /// ResNet50 (He et al. 2016) as torchvision builds it.
+    Resnet50 {
+        /// The first stem-and-blocks that keep their ImageNet weights, up to 16; 0 trains all.
+        #[serde(default)]
+        frozen: usize,
+        /// Dropout before the linear layer.
+        dropout: f64,
+    },
+    /// DenseNet121 (Huang et al. 2017) as torchvision builds it.
+    Densenet121 {
+        /// The first stem-and-layers (58 dense layers and 3 transitions) that keep their ImageNet weights; 0 trains all.
+        #[serde(default)]
+        frozen: usize,
+        /// Dropout before the linear layer.
+        dropout: f64,
+    },
+}
+
+impl NetworkSpec {
+    /// Blocks after the stem that keep their ImageNet weights; none for networks that only start from random weights.
+    pub fn frozen(&self) -> Option<usize> {
+        match self {
+            NetworkSpec::Cnn { .. } => None,
+            NetworkSpec::MobilenetV2 { frozen, .. }
+            | NetworkSpec::Resnet50 { frozen, .. }
+            | NetworkSpec::Densenet121 { frozen, .. } => Some(*frozen),
+        }
+    }
 }
 
 fn seventeen() -> usize {
@@ -255,10 +283,20 @@ impl Recipe {
                 }
             }
             NetworkSpec::MobilenetV2 { blocks, frozen, .. } => {
-                if !(1..=17).contains(blocks) || *frozen > *blocks || self.input.channels != 1 {
-                    return Err("network.blocks must be 1 to 17, network.frozen at most that, input.channels 1".into());
+                if !(1..=17).contains(blocks) || *frozen > *blocks {
+                    return Err("network.blocks must be 1 to 17, network.frozen at most that".into());
                 }
             }
+            NetworkSpec::Resnet50 { frozen, .. } if *frozen > 16 => {
+                return Err("network.frozen must be at most 16".into());
+            }
+            NetworkSpec::Densenet121 { frozen, .. } if *frozen > 61 => {
+                return Err("network.frozen must be at most 61".into());
+            }
+            NetworkSpec::Resnet50 { .. } | NetworkSpec::Densenet121 { .. } if size < 32 => {
+                return Err("input.size must be at least 32 for a network that shrinks its input 32 times".into());
+            }
+            NetworkSpec::Resnet50 { .. } | NetworkSpec::Densenet121 { .. } => {}
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 
 use crate::augment::{augment, rng};
 use crate::export;
-use crate::network::{Network, WeightsError, values};
-use crate::recipe::{NetworkSpec, OperatingPointRule, Recipe, Schedule};
+use crate::network::{Network, Operators, WeightsError, values};
+use crate::recipe::{OperatingPointRule, Recipe, Schedule};
 use burn::module::Module;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::store::{ModuleRecord, RecordError};
@@ -36,6 +36,10 @@ pub struct Options<'a> {
     pub weights: Option<PathBuf>,
     /// Go on from the checkpoint in `out`.
     pub resume: bool,
+    /// Where the steps run.
+    pub device: Device,
+    /// Whose operators they run on.
+    pub operators: Operators,
 }
 
 /// Where a run tells what it does.
@@ -157,20 +161,18 @@ pub fn train(options: &Options, progress: &impl Progress) -> Result<Metrics, Tra
         val_items.len()
     ));
 
-    let inference = Device::flex();
-    let device = Device::flex().autodiff();
+    let inference = options.device.clone();
+    let device = inference.clone().autodiff();
     device.seed(recipe.seed);
-    let mut network = Network::new(recipe, LABELS.len(), &device);
-    let frozen = match (&recipe.network, &options.weights) {
-        (NetworkSpec::MobilenetV2 { frozen, .. }, Some(weights)) => {
-            network = network.load_mobilenet_v2(weights, &device)?;
-            if *frozen > 0 { frozen + 1 } else { 0 }
+    let mut network = Network::new(recipe, LABELS.len(), options.operators, &device);
+    let frozen = match (recipe.network.frozen(), &options.weights) {
+        (Some(frozen), Some(weights)) => {
+            network = network.load_torchvision(weights, &device)?;
+            if frozen > 0 { frozen + 1 } else { 0 }
         }
-        (NetworkSpec::MobilenetV2 { frozen, .. }, None) if *frozen > 0 => {
-            return Err(WeightsError::Missing(recipe.name.clone()).into());
-        }
-        (NetworkSpec::Cnn { .. }, Some(_)) => return Err(WeightsError::Unused(recipe.name.clone()).into()),
-        _ => 0,
+        (Some(1..), None) => return Err(WeightsError::Missing(recipe.name.clone()).into()),
+        (None, Some(_)) => return Err(WeightsError::Unused(recipe.name.clone()).into()),
+        (_, None) => 0,
     };
 
     let train_frames = load_frames(options.dataset, &train_items, &contract, progress)?;

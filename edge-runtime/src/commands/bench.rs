@@ -1,10 +1,10 @@
 use super::{Device, Failure};
 use crate::board::Budget;
 use crate::files::sha256_hex;
+use crate::measure::{cpu_ms, peak_rss_mib};
 use crate::radiograph::SourceFile;
 use crate::scan::{ModelId, scan, scan_source};
 use anyhow::{Context, anyhow};
-use rustix::time::{ClockId, clock_gettime};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -25,20 +25,6 @@ pub struct Args {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-/// CPU time of the whole process, all threads, in milliseconds.
-fn cpu_ms() -> f64 {
-    let t = clock_gettime(ClockId::ProcessCPUTime);
-    t.tv_sec as f64 * 1e3 + t.tv_nsec as f64 / 1e6
-}
-
-/// Largest resident memory of this process so far, MiB; from `/proc/self/status` (Linux).
-fn peak_rss_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some((kib / 1024.0 * 10.0).round() / 10.0)
 }
 
 pub fn run(args: Args, start: Instant) -> Result<u8, Failure> {

@@ -1,5 +1,6 @@
 //! One file for each subcommand.
 
+mod bench;
 mod evaluate;
 mod phantom;
 mod prepare;
@@ -39,6 +40,8 @@ enum Command {
     Train(train::Args),
     /// Measure a model on a data set, on the device's own engine
     Evaluate(evaluate::Args),
+    /// Time the training and inference of a network on random images
+    Bench(bench::Args),
 }
 
 /// Runs the command line of this process.
@@ -50,6 +53,7 @@ pub fn run() -> ExitCode {
         Command::Prepare(args) => prepare::run(args, &reporter),
         Command::Train(args) => train::run(args, &reporter),
         Command::Evaluate(args) => evaluate::run(args, &reporter),
+        Command::Bench(args) => bench::run(args, &reporter),
     };
     drop(reporter);
     match result {

@@ -1,3 +1,5 @@
+use crate::device::{self, Place};
+use crate::network::Operators;
 use crate::recipe::Recipe;
 use crate::training::{self, Options};
 use anyhow::{Result, bail};
@@ -29,24 +31,43 @@ pub struct Args {
     /// Go on from the last checkpoint in --out
     #[arg(long)]
     resume: bool,
+    /// Where to train
+    #[arg(long, value_enum, default_value_t = Place::Cpu)]
+    device: Place,
+    /// Train on burn's operators instead of Hilum's: slower, to compare
+    #[arg(long)]
+    burn_operators: bool,
+}
+
+/// The built-in recipe of this name, or the recipe file, and its text.
+pub(super) fn recipe(name: &str) -> Result<(Recipe, String)> {
+    Ok(match RECIPES.iter().find(|(n, _)| *n == name) {
+        Some((_, text)) => Recipe::parse(text, Path::new(name))?,
+        None if Path::new(name).is_file() => Recipe::load(Path::new(name))?,
+        None => {
+            let names: Vec<_> = RECIPES.iter().map(|r| r.0).collect();
+            bail!("{name}: neither a file nor one of the built-in recipes {}", names.join(", "));
+        }
+    })
 }
 
 pub fn run(args: Args, progress: &Reporter) -> Result<()> {
-    let recipe = match RECIPES.iter().find(|(name, _)| *name == args.recipe) {
-        Some((_, text)) => Recipe::parse(text, Path::new(&args.recipe))?,
-        None if Path::new(&args.recipe).is_file() => Recipe::load(Path::new(&args.recipe))?,
-        None => {
-            let names: Vec<_> = RECIPES.iter().map(|r| r.0).collect();
-            bail!("{}: neither a file nor one of the built-in recipes {}", args.recipe, names.join(", "));
-        }
-    };
+    let recipe = recipe(&args.recipe)?;
+    let (device, operators) = device::open(args.device)?;
     let dataset =
         Dataset::open(&args.data, recipe.0.seed, |done, of| progress.step("reading the data set", done, of, ""))?;
     for (path, why) in &dataset.unreadable {
         progress.line(&format!("left out: {}: {why}", path.display()));
     }
-    let options =
-        Options { recipe, dataset: &dataset, out: args.out.clone(), weights: args.weights, resume: args.resume };
+    let options = Options {
+        recipe,
+        dataset: &dataset,
+        out: args.out.clone(),
+        weights: args.weights,
+        resume: args.resume,
+        device,
+        operators: if args.burn_operators { Operators::Burn } else { operators },
+    };
     let m = training::train(&options, progress)?;
     println!("validation, by patient, {} images: AUROC {:.4}, accuracy {:.3}", m.n, m.auroc, m.accuracy);
     println!(

@@ -1,0 +1,124 @@
+//! Max and average pooling over square windows, `[n, h, w, c]`.
+
+use super::vectorised;
+use rayon::prelude::*;
+
+/// A pooling's sizes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Geometry {
+    /// Images.
+    pub n: usize,
+    /// Input rows.
+    pub h: usize,
+    /// Input columns.
+    pub w: usize,
+    /// Channels.
+    pub c: usize,
+    /// Side of the window.
+    pub kernel: usize,
+    /// Rows and columns between windows.
+    pub stride: usize,
+    /// Rows and columns around the image that never win (max); 0 for averages.
+    pub padding: usize,
+}
+
+impl Geometry {
+    /// Output rows and columns.
+    pub fn output(&self) -> (usize, usize) {
+        let side = |inner: usize| (inner + 2 * self.padding - self.kernel) / self.stride + 1;
+        (side(self.h), side(self.w))
+    }
+
+    /// Calls `tap` with the first element of each pixel of the window at (`oy`, `ox`), within one image.
+    #[inline(always)]
+    fn each_tap(&self, oy: usize, ox: usize, mut tap: impl FnMut(usize)) {
+        for ky in 0..self.kernel {
+            let y = (oy * self.stride + ky).wrapping_sub(self.padding);
+            for kx in 0..self.kernel {
+                let x = (ox * self.stride + kx).wrapping_sub(self.padding);
+                if y < self.h && x < self.w {
+                    tap((y * self.w + x) * self.c);
+                }
+            }
+        }
+    }
+}
+
+/// Largest value of each window: `[n, out_h, out_w, c]`.
+pub fn max(g: &Geometry, x: &[f32]) -> Vec<f32> {
+    let (out_h, out_w) = g.output();
+    let mut y = vec![f32::NEG_INFINITY; g.n * out_h * out_w * g.c];
+    y.par_chunks_mut(out_w * g.c).enumerate().for_each(|(row, y)| {
+        let x = &x[row / out_h * g.h * g.w * g.c..][..g.h * g.w * g.c];
+        vectorised(|| {
+            for (ox, y) in y.chunks_exact_mut(g.c).enumerate() {
+                g.each_tap(row % out_h, ox, |at| {
+                    y.iter_mut().zip(&x[at..at + g.c]).for_each(|(y, x)| *y = if *x > *y { *x } else { *y });
+                });
+            }
+        });
+    });
+    y
+}
+
+/// Gradient of [`max`]: each window's goes to its first largest value.
+pub fn max_gradient(g: &Geometry, x: &[f32], y: &[f32], dy: &[f32]) -> Vec<f32> {
+    let (out_h, out_w) = g.output();
+    let mut dx = vec![0.0; x.len()];
+    let (image, out) = (g.h * g.w * g.c, out_h * out_w * g.c);
+    dx.par_chunks_mut(image).enumerate().for_each(|(n, dx)| {
+        let (x, y, dy) = (&x[n * image..][..image], &y[n * out..][..out], &dy[n * out..][..out]);
+        let mut left = vec![0.0; g.c];
+        vectorised(|| {
+            for (window, (y, dy)) in y.chunks_exact(g.c).zip(dy.chunks_exact(g.c)).enumerate() {
+                left.copy_from_slice(dy);
+                g.each_tap(window / out_w, window % out_w, |at| {
+                    let (x, dx) = (&x[at..at + g.c], &mut dx[at..at + g.c]);
+                    for c in 0..g.c {
+                        let hit = x[c] == y[c];
+                        dx[c] += if hit { left[c] } else { 0.0 };
+                        left[c] = if hit { 0.0 } else { left[c] };
+                    }
+                });
+            }
+        });
+    });
+    dx
+}
+
+/// Mean of each window; without padding.
+pub fn average(g: &Geometry, x: &[f32]) -> Vec<f32> {
+    assert_eq!(g.padding, 0, "averages have no padding");
+    let (out_h, out_w) = g.output();
+    let share = 1.0 / (g.kernel * g.kernel) as f32;
+    let mut y = vec![0.0; g.n * out_h * out_w * g.c];
+    y.par_chunks_mut(out_w * g.c).enumerate().for_each(|(row, y)| {
+        let x = &x[row / out_h * g.h * g.w * g.c..][..g.h * g.w * g.c];
+        vectorised(|| {
+            for (ox, y) in y.chunks_exact_mut(g.c).enumerate() {
+                g.each_tap(row % out_h, ox, |at| {
+                    y.iter_mut().zip(&x[at..at + g.c]).for_each(|(y, x)| *y += x * share);
+                });
+            }
+        });
+    });
+    y
+}
+
+/// Gradient of [`average`].
+pub fn average_gradient(g: &Geometry, dy: &[f32]) -> Vec<f32> {
+    let (out_h, out_w) = g.output();
+    let share = 1.0 / (g.kernel * g.kernel) as f32;
+    let mut dx = vec![0.0; g.n * g.h * g.w * g.c];
+    dx.par_chunks_mut(g.h * g.w * g.c).enumerate().for_each(|(n, dx)| {
+        let dy = &dy[n * out_h * out_w * g.c..][..out_h * out_w * g.c];
+        vectorised(|| {
+            for (window, dy) in dy.chunks_exact(g.c).enumerate() {
+                g.each_tap(window / out_w, window % out_w, |at| {
+                    dx[at..at + g.c].iter_mut().zip(dy).for_each(|(x, d)| *x += d * share);
+                });
+            }
+        });
+    });
+    dx
+}

@@ -1,0 +1,400 @@
+//! The networks, as one burn module: stages of convolutions, then a head. One file for each family that has a name.
+//!
+//! A plain CNN, MobileNetV2, ResNet50 and DenseNet121 differ in which convolutions a stage holds and how its output joins its
+//! input, so each is a [`Network`]; export, weight loading and feature caching follow that structure.
+//!
+//! On the CPU the forward pass runs channels-last on Hilum's [operators](crate::operators); [`Operators::Burn`] runs the same
+//! network on burn's own, on any device.
+
+mod densenet121;
+mod mobilenet_v2;
+mod resnet50;
+mod weights;
+
+pub use crate::kernels::Activation;
+pub use weights::WeightsError;
+
+use crate::operators;
+use crate::recipe::{HeadSpec, NetworkSpec, Recipe};
+use burn::module::{Initializer, Module, Param};
+use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
+use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions, PadMode};
+use burn::tensor::{Device, Tensor, activation, module};
+
+/// Whose operators a network runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operators {
+    /// Hilum's, for the CPU backend: channels-last, with backward kernels.
+    Own,
+    /// burn's own, for every device.
+    Burn,
+}
+
+/// Shape of a convolution besides its weights.
+#[derive(Debug, Clone)]
+pub struct ConvShape {
+    /// Rows and columns between outputs.
+    pub stride: usize,
+    /// Zeros added at top, left, bottom, right.
+    pub padding: [usize; 4],
+    /// 1, or the number of channels (depthwise).
+    pub groups: usize,
+    /// What follows; behind the addition, where a stage ends in one.
+    pub activation: Activation,
+}
+
+/// Convolution, batch norm, activation.
+#[derive(Module, Debug)]
+pub struct Conv {
+    /// `[out, in / groups, k, k]`.
+    pub weight: Param<Tensor<4>>,
+    /// `[out]`, in networks without batch norm.
+    pub bias: Option<Param<Tensor<1>>>,
+    /// Batch normalisation over `out`.
+    pub norm: Option<BatchNorm>,
+    /// The rest.
+    #[module(skip)]
+    pub shape: ConvShape,
+    /// What torchvision calls the convolution and its norm, in networks that it has.
+    #[module(skip)]
+    pub names: [String; 2],
+}
+
+/// What is added to, or otherwise joins, what a convolution gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bias {
+    /// A batch norm follows.
+    BatchNorm,
+    /// A learned bias.
+    Learned,
+    /// Nothing: the norm comes later (DenseNet).
+    None,
+}
+
+impl Conv {
+    fn new(dims: [usize; 4], bias: Bias, shape: ConvShape, names: [String; 2], device: &Device) -> Conv {
+        let fan_in = dims[1] * dims[2] * dims[3];
+        let init = Initializer::KaimingNormal { gain: std::f64::consts::SQRT_2, fan_out_only: false };
+        Conv {
+            weight: init.init_with(dims, Some(fan_in), None, device),
+            bias: (bias == Bias::Learned).then(|| Initializer::Zeros.init([dims[0]], device)),
+            norm: (bias == Bias::BatchNorm).then(|| BatchNormConfig::new(dims[0]).init(device)),
+            shape,
+            names,
+        }
+    }
+
+    /// Channels-last, on Hilum's operators; `residual` is added before the activation.
+    fn forward_own(&self, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
+        let s = &self.shape;
+        let run = |x, weight, bias, activation| {
+            operators::convolve(x, weight, bias, s.stride, s.padding, s.groups, activation)
+        };
+        let bias = self.bias.as_ref().map(|b| b.val());
+        if let Some(norm) = self.norm.as_ref().filter(|n| trains(n, &x)) {
+            let x = run(x, self.weight.val(), bias, Activation::None);
+            return normalise(norm, x, residual, s.activation);
+        }
+        let (weight, bias) = match &self.norm {
+            None => (self.weight.val(), bias),
+            Some(norm) => {
+                let (scale, shift) = scale_and_shift(norm);
+                let channels = scale.dims()[0];
+                let weight = self.weight.val() * scale.clone().reshape([channels, 1, 1, 1]);
+                (weight, Some(bias.map_or(shift.clone(), |b| b * scale + shift)))
+            }
+        };
+        match residual {
+            Some(r) => activate(run(x, weight, bias, Activation::None) + r, s.activation),
+            None if bias.is_none() => activate(run(x, weight, None, Activation::None), s.activation),
+            None => run(x, weight, bias, s.activation),
+        }
+    }
+
+    /// `[n, c, h, w]`, on burn's operators.
+    fn forward_burn(&self, x: Tensor<4>, residual: Option<Tensor<4>>) -> Tensor<4> {
+        let [top, left, bottom, right] = self.shape.padding;
+        let (x, padding) = if (top, left) == (bottom, right) {
+            (x, [top, left])
+        } else {
+            (x.pad((left, right, top, bottom), PadMode::Constant(0.0)), [0, 0])
+        };
+        let options = ConvOptions::new([self.shape.stride; 2], padding, [1, 1], self.shape.groups);
+        let x = module::conv2d(x, self.weight.val(), self.bias.as_ref().map(|b| b.val()), options);
+        let x = match &self.norm {
+            Some(norm) => norm.forward(x),
+            None => x,
+        };
+        let x = match residual {
+            Some(r) => x + r,
+            None => x,
+        };
+        activate(x, self.shape.activation)
+    }
+
+    /// Weights and bias with the batch norm folded in: what is exported. `[out, in / groups, k, k]` and `[out]`.
+    pub fn folded(&self) -> ([usize; 4], Vec<f32>, Vec<f32>) {
+        let dims = self.weight.dims();
+        let mut weight = values(self.weight.val());
+        let mut bias = self.bias.as_ref().map_or(vec![0.0; dims[0]], |b| values(b.val()));
+        if let Some(n) = &self.norm {
+            let (gamma, beta) = (values(n.gamma.val()), values(n.beta.val()));
+            let (mean, var) = (values(n.running_mean.value()), values(n.running_var.value()));
+            let per_channel = weight.len() / dims[0];
+            for c in 0..dims[0] {
+                let scale = gamma[c] / (var[c] + n.epsilon as f32).sqrt();
+                weight[c * per_channel..][..per_channel].iter_mut().for_each(|w| *w *= scale);
+                bias[c] = beta[c] + (bias[c] - mean[c]) * scale;
+            }
+        }
+        (dims, weight, bias)
+    }
+}
+
+/// Whether `norm` takes the statistics of the batch: burn's own rule.
+fn trains(norm: &BatchNorm, x: &Tensor<4>) -> bool {
+    x.device().is_autodiff() && norm.training.is_enabled()
+}
+
+/// Channels-last batch norm of a training step; updates the running statistics as burn does.
+fn normalise(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
+    let (gamma, beta) = (norm.gamma.val(), norm.beta.val());
+    let (y, mean, variance) = operators::normalise(x, gamma, beta, residual, norm.epsilon, activation);
+    for (running, now) in [(&norm.running_mean, mean), (&norm.running_var, variance)] {
+        let kept = running.value_sync().mul_scalar(1.0 - norm.momentum);
+        running.update((kept + now.detach().mul_scalar(norm.momentum)).detach());
+    }
+    y
+}
+
+/// A batch norm with its running statistics as one factor and one term for each channel.
+fn scale_and_shift(norm: &BatchNorm) -> (Tensor<1>, Tensor<1>) {
+    let scale = norm.gamma.val() / (norm.running_var.value() + norm.epsilon).sqrt();
+    let shift = norm.beta.val() - norm.running_mean.value() * scale.clone();
+    (scale, shift)
+}
+
+fn activate(x: Tensor<4>, activation: Activation) -> Tensor<4> {
+    match activation {
+        Activation::None => x,
+        Activation::Relu => activation::relu(x),
+        Activation::Relu6 => x.clamp(0.0, 6.0),
+    }
+}
+
+/// How a stage's output joins its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Join {
+    /// It replaces it.
+    None,
+    /// They are added, before the last activation.
+    Add,
+    /// Its channels follow the input's.
+    Concat,
+}
+
+/// Pooling at the end of a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    /// There is none.
+    None,
+    /// Largest value.
+    Max {
+        /// Side of the window.
+        kernel: usize,
+        /// Rows and columns between windows.
+        stride: usize,
+        /// Rows and columns around the image.
+        padding: usize,
+    },
+    /// Mean, over windows side by side.
+    Average {
+        /// Side of the window, and rows and columns between windows.
+        kernel: usize,
+    },
+}
+
+/// Convolutions in a row, joined with their input, pooled.
+#[derive(Module, Debug)]
+pub struct Stage {
+    /// Batch norm and ReLU before the convolutions.
+    pub entry: Option<BatchNorm>,
+    /// The convolutions.
+    pub convs: Vec<Conv>,
+    /// A convolution on the input's way to the addition.
+    pub shortcut: Option<Conv>,
+    /// How input and output join.
+    #[module(skip)]
+    pub join: Join,
+    /// What follows.
+    #[module(skip)]
+    pub pool: Pool,
+    /// What torchvision calls `entry`.
+    #[module(skip)]
+    pub entry_name: String,
+}
+
+impl Stage {
+    fn of(convs: Vec<Conv>, join: Join, pool: Pool) -> Stage {
+        Stage { entry: None, convs, shortcut: None, join, pool, entry_name: String::new() }
+    }
+
+    fn with_entry(mut self, channels: usize, name: String, device: &Device) -> Stage {
+        self.entry = Some(BatchNormConfig::new(channels).init(device));
+        self.entry_name = name;
+        self
+    }
+
+    /// `x` is channels-last for [`Operators::Own`], else `[n, c, h, w]`; so is the result.
+    fn forward(&self, x: Tensor<4>, operators: Operators) -> Tensor<4> {
+        let own = operators == Operators::Own;
+        let conv = |c: &Conv, x, residual| if own { c.forward_own(x, residual) } else { c.forward_burn(x, residual) };
+        let mut y = match &self.entry {
+            None => x.clone(),
+            Some(norm) if !own => activation::relu(norm.forward(x.clone())),
+            Some(norm) if trains(norm, &x) => normalise(norm, x.clone(), None, Activation::Relu),
+            Some(norm) => {
+                // With running statistics a norm is a depthwise 1×1 convolution.
+                let (scale, shift) = scale_and_shift(norm);
+                let channels = scale.dims()[0];
+                let weight = scale.reshape([channels, 1, 1, 1]);
+                operators::convolve(x.clone(), weight, Some(shift), 1, [0; 4], channels, Activation::Relu)
+            }
+        };
+        for (i, c) in self.convs.iter().enumerate() {
+            let residual = (self.join == Join::Add && i + 1 == self.convs.len()).then(|| match &self.shortcut {
+                Some(shortcut) => conv(shortcut, x.clone(), None),
+                None => x.clone(),
+            });
+            y = conv(c, y, residual);
+        }
+        if self.join == Join::Concat {
+            y = Tensor::cat(vec![x, y], if own { 3 } else { 1 });
+        }
+        match self.pool {
+            Pool::None => y,
+            Pool::Max { kernel, stride, padding } if own => operators::max_pool(y, kernel, stride, padding),
+            Pool::Max { kernel, stride, padding } => {
+                let options = MaxPoolOptions::new([kernel; 2]).with_stride([stride; 2]).with_padding([padding; 2]);
+                module::max_pool2d(y, options)
+            }
+            Pool::Average { kernel } if own => operators::average_pool(y, kernel, kernel),
+            Pool::Average { kernel } => {
+                module::avg_pool2d(y, AvgPoolOptions::new([kernel; 2]).with_stride([kernel; 2]))
+            }
+        }
+    }
+}
+
+/// From the last feature map to logits.
+#[derive(Module, Debug)]
+pub struct Head {
+    /// With it: flatten, dense, ReLU. Without: global average pooling.
+    pub dense: Option<Linear>,
+    /// Dropout before the linear layer.
+    pub dropout: Dropout,
+    /// To one logit a label; weight `[features, labels]`.
+    pub linear: Linear,
+}
+
+/// A network from input `[n, channels, size, size]` to logits `[n, labels]`.
+#[derive(Module, Debug)]
+pub struct Network {
+    /// The stages.
+    pub stages: Vec<Stage>,
+    /// The head.
+    pub head: Head,
+    /// Whose operators the stages run on.
+    #[module(skip)]
+    pub operators: Operators,
+}
+
+impl Network {
+    /// The network of `recipe` with random weights drawn from the device's seed.
+    pub fn new(recipe: &Recipe, labels: usize, operators: Operators, device: &Device) -> Network {
+        Network::of(&recipe.network, recipe.input.size, recipe.input.channels, labels, operators, device)
+    }
+
+    /// The network of `spec` for images of `channels` × `size` × `size`.
+    pub fn of(
+        spec: &NetworkSpec,
+        size: u32,
+        channels: u32,
+        labels: usize,
+        operators: Operators,
+        device: &Device,
+    ) -> Network {
+        let (mut from, mut dense) = (channels as usize, None);
+        let (stages, dropout) = match spec {
+            NetworkSpec::Cnn { channels, batch_norm, head, dropout } => {
+                let mut stages = Vec::new();
+                let mut side = size as usize;
+                let bias = if *batch_norm { Bias::BatchNorm } else { Bias::Learned };
+                for &to in channels {
+                    let shape = ConvShape { stride: 1, padding: [1; 4], groups: 1, activation: Activation::Relu };
+                    let conv = Conv::new([to, from, 3, 3], bias, shape, Default::default(), device);
+                    stages.push(Stage::of(vec![conv], Join::None, Pool::Max { kernel: 2, stride: 2, padding: 0 }));
+                    (from, side) = (to, side / 2);
+                }
+                if *head == HeadSpec::FlattenDense {
+                    dense = Some(LinearConfig::new(from * side * side, 128).init(device));
+                    from = 128;
+                }
+                (stages, *dropout)
+            }
+            NetworkSpec::MobilenetV2 { blocks, last, dropout, .. } => {
+                let stages;
+                (stages, from) = mobilenet_v2::stages(from, *blocks, *last, device);
+                (stages, *dropout)
+            }
+            NetworkSpec::Resnet50 { dropout, .. } => {
+                let stages;
+                (stages, from) = resnet50::stages(from, device);
+                (stages, *dropout)
+            }
+            NetworkSpec::Densenet121 { dropout, .. } => {
+                let stages;
+                (stages, from) = densenet121::stages(from, device);
+                (stages, *dropout)
+            }
+        };
+        let head = Head {
+            dense,
+            dropout: DropoutConfig::new(dropout).init(),
+            linear: LinearConfig::new(from, labels).init(device),
+        };
+        Network { stages, head, operators }
+    }
+
+    /// Logits of a batch `[n, channels, size, size]`.
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
+        self.forward_from(0, x)
+    }
+
+    /// Logits from the input `[n, c, h, w]` of stage `first`: what training on cached features of the stages before it
+    /// computes.
+    pub fn forward_from(&self, first: usize, x: Tensor<4>) -> Tensor<2> {
+        let own = self.operators == Operators::Own;
+        let x = if own { x.permute([0, 2, 3, 1]) } else { x };
+        let x = self.stages[first..].iter().fold(x, |x, s| s.forward(x, self.operators));
+        let h = &self.head;
+        let x: Tensor<2> = match (&h.dense, own) {
+            (Some(dense), true) => activation::relu(dense.forward(x.permute([0, 3, 1, 2]).flatten(1, 3))),
+            (Some(dense), false) => activation::relu(dense.forward(x.flatten(1, 3))),
+            (None, true) => {
+                let [n, side, _, c] = x.dims();
+                operators::average_pool(x, side, side).reshape([n, c])
+            }
+            (None, false) => {
+                let [n, c, _, _] = x.dims();
+                x.mean_dims(&[2, 3]).reshape([n, c])
+            }
+        };
+        h.linear.forward(h.dropout.forward(x))
+    }
+}
+
+/// The values of a tensor in memory order.
+pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_to_vec::<f32>().expect("networks are float32")
+}
