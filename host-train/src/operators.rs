@@ -110,6 +110,12 @@ fn contiguous(x: FlexTensor) -> FlexTensor {
     if x.as_slice::<f32>().is_some() { x } else { x.to_contiguous() }
 }
 
+/// As [`contiguous`], with a storage that holds nothing else: what may be written in place.
+fn whole(x: FlexTensor) -> FlexTensor {
+    let x = contiguous(x);
+    if floats(&x).len() == x.storage::<f32>().len() { x } else { tensor(floats(&x).to_vec(), x.layout().shape()) }
+}
+
 fn floats(x: &FlexTensor) -> &[f32] {
     x.as_slice().expect("operators get contiguous float32 tensors")
 }
@@ -175,7 +181,7 @@ struct ConvolutionBackward;
 struct ConvolutionState {
     x: FlexTensor,
     weight: FlexTensor,
-    /// With a bias: what the operator gave.
+    /// With an activation: what the operator gave.
     y: Option<FlexTensor>,
     geometry: Geometry,
     activation: Activation,
@@ -188,13 +194,10 @@ fn convolution_backward(
     grads: &mut Gradients,
 ) {
     let g = &state.geometry;
-    let dy = contiguous(dy);
-    let dy = match &state.y {
-        Some(y) if state.activation != Activation::None => {
-            tensor(norm::gated(state.activation, floats(y), floats(&dy)), dy.layout().shape())
-        }
-        _ => dy,
-    };
+    let mut dy = whole(dy);
+    if let Some(y) = &state.y {
+        norm::gate(state.activation, floats(y), dy.storage_mut());
+    }
     if let Some(node) = bias {
         grads.register::<Flex>(node, tensor(conv::bias_gradient(g.to, floats(&dy)), &[g.to]));
     }
@@ -234,7 +237,8 @@ struct NormalisationBackward;
 #[derive(Debug, Clone)]
 struct NormalisationState {
     x: FlexTensor,
-    y: FlexTensor,
+    /// With an activation: what the operator gave.
+    y: Option<FlexTensor>,
     mean: FlexTensor,
     variance: FlexTensor,
     gamma: FlexTensor,
@@ -248,19 +252,24 @@ fn normalisation_backward(
     dy: FlexTensor,
     grads: &mut Gradients,
 ) {
-    let dy = contiguous(dy);
+    let mut dy = whole(dy);
     let statistics = norm::Statistics { mean: floats(&s.mean).to_vec(), variance: floats(&s.variance).to_vec() };
-    let tensors = (floats(&s.x), floats(&s.y), floats(&dy));
-    let out = norm::gradients(tensors, &statistics, floats(&s.gamma), s.epsilon, s.activation, residual.is_some());
-    let channels = out.gamma.len();
     let shape = s.x.layout().shape();
-    if let Some(node) = residual {
-        // Without an activation the residual's gradient is the output's.
-        let dr = out.residual.map_or(dy, |dr| tensor(dr, shape));
+    // Without an activation the residual's gradient is the output's.
+    let mut dr = match (&residual, s.activation) {
+        (None, _) => None,
+        (Some(_), Activation::None) => Some(dy.clone()),
+        (Some(_), _) => Some(FlexTensor::zeros(shape.clone(), dy.dtype())),
+    };
+    let kept = if s.activation == Activation::None { None } else { dr.as_mut().map(|dr| dr.storage_mut()) };
+    let tensors = (floats(&s.x), s.y.as_ref().map(floats), dy.storage_mut());
+    let out = norm::gradients(tensors, &statistics, floats(&s.gamma), s.epsilon, s.activation, kept);
+    let channels = out.gamma.len();
+    if let (Some(node), Some(dr)) = (residual, dr) {
         grads.register::<Flex>(node, dr);
     }
     if let Some(node) = x {
-        grads.register::<Flex>(node, tensor(out.x, shape));
+        grads.register::<Flex>(node, dy);
     }
     if let Some(node) = gamma {
         grads.register::<Flex>(node, tensor(out.gamma, &[channels]));
@@ -350,7 +359,10 @@ impl<C: CheckpointStrategy> TrainingOps for Autodiff<Flex, C> {
                     .compute_bound()
                     .stateful()
                 {
-                    OpsKind::Tracked(prep) => prep.finish(state(Some(y.clone())), y),
+                    OpsKind::Tracked(prep) => {
+                        let kept = (activation != Activation::None).then(|| y.clone());
+                        prep.finish(state(kept), y)
+                    }
                     OpsKind::UnTracked(prep) => prep.finish(y),
                 }
             }
@@ -380,7 +392,7 @@ impl<C: CheckpointStrategy> TrainingOps for Autodiff<Flex, C> {
             Flex::normalisation(x.clone(), gamma.clone(), beta, residual, epsilon, activation);
         let state = NormalisationState {
             x,
-            y: y.clone(),
+            y: (activation != Activation::None).then(|| y.clone()),
             mean: mean.clone(),
             variance: variance.clone(),
             gamma,

@@ -2,7 +2,7 @@
 //! windows of some pixels are laid out as rows of a matrix (im2col) and multiplied, block by block so that the rows stay in
 //! the cache.
 
-use super::{Activation, Matrix, depthwise, parts, product, sum, vectorised};
+use super::{Activation, Matrix, depthwise, filled, parts, product, sum, vectorised};
 use rayon::prelude::*;
 use std::cell::Cell;
 
@@ -89,37 +89,36 @@ impl Geometry {
 /// y = activation(x ∗ weight + bias): `x` `[n, h, w, from]`, gives `[n, out_h, out_w, to]`.
 pub fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>, activation: Activation) -> Vec<f32> {
     assert_eq!((x.len(), weight.len()), (g.input_len(), g.weight_len()), "{g:?}");
-    let mut y = vec![0.0; g.output_len()];
-    if g.is_depthwise() {
-        depthwise::forward(g, x, weight, &mut y);
-    } else {
-        windows_times(g, x, &packed(g, weight), &mut y);
-    }
-    if let Some(bias) = bias {
-        let (low, high) = activation.bounds();
-        y.par_chunks_mut(g.to * 1024).for_each(|rows| {
+    let (low, high) = activation.bounds();
+    let finish = |y: &mut [f32]| {
+        if let Some(bias) = bias {
             vectorised(|| {
-                for row in rows.chunks_exact_mut(bias.len()) {
+                for row in y.chunks_exact_mut(bias.len()) {
                     row.iter_mut().zip(bias).for_each(|(y, b)| *y = (*y + b).clamp(low, high));
                 }
-            })
-        });
+            });
+        }
+    };
+    if g.is_depthwise() {
+        return depthwise::forward(g, x, weight, finish);
     }
-    y
+    windows_times(g, x, &packed(g, weight), finish)
 }
 
 /// Gradient of the input, `[n, h, w, from]`, from that of the output.
 pub fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
     assert_eq!((dy.len(), weight.len()), (g.output_len(), g.weight_len()), "{g:?}");
-    let mut dx = vec![0.0; g.input_len()];
-    if g.is_depthwise() {
-        depthwise::input_gradient(g, weight, dy, &mut dx);
-    } else if let Some(adjoint) = g.adjoint() {
-        windows_times(&adjoint, dy, &mirrored(g, weight), &mut dx);
-    } else {
-        scatter_windows(g, &packed(g, weight), dy, &mut dx);
+    match (g.is_depthwise(), g.adjoint()) {
+        // Taps mirrored; there is nothing to transpose in a depthwise convolution.
+        (true, Some(adjoint)) => {
+            let taps = g.kernel * g.kernel;
+            let mirrored: Vec<f32> = weight.chunks_exact(taps).flat_map(|w| w.iter().rev().copied()).collect();
+            depthwise::forward(&adjoint, dy, &mirrored, |_| {})
+        }
+        (true, None) => depthwise::strided_input_gradient(g, weight, dy),
+        (false, Some(adjoint)) => windows_times(&adjoint, dy, &mirrored(g, weight), |_| {}),
+        (false, None) => scatter_windows(g, &packed(g, weight), dy),
     }
-    dx
 }
 
 /// Gradient of the weights, `[to, from / groups, kernel, kernel]`, from the input and the gradient of the output.
@@ -217,18 +216,19 @@ fn mirrored(g: &Geometry, weight: &[f32]) -> Vec<f32> {
     out
 }
 
-/// `y` = windows of `x` times `weight` `[to, ky, kx, from / groups]`.
-fn windows_times(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32]) {
+/// Windows of `x` times `weight` `[to, ky, kx, from / groups]`; `finish` sees whole pixels while they are in the cache.
+fn windows_times(g: &Geometry, x: &[f32], weight: &[f32], finish: impl Fn(&mut [f32]) + Sync) -> Vec<f32> {
     let (window, to, block) = (g.window(), g.to / g.groups, g.block());
     if g.is_pointwise() {
         let weight = Matrix::new(weight, to, window).transposed();
-        let rows = g.pixels().div_ceil(parts(g.pixels()).len()).min(1 << 14).max(1);
-        y.par_chunks_mut(rows * to).zip(x.par_chunks(rows * window)).for_each(|(y, x)| {
-            product(y, to, false, Matrix::new(x, y.len() / to, window), weight);
+        let rows = ((1 << 19) / (window + to)).clamp(256, 1 << 13);
+        return filled(g.output_len(), rows * to, |i, y| {
+            let count = y.len() / to;
+            product(y, to, false, Matrix::new(&x[i * rows * window..], count, window), weight);
+            finish(y);
         });
-        return;
     }
-    y.par_chunks_mut(block * g.to).enumerate().for_each(|(i, y)| {
+    filled(g.output_len(), block * g.to, |i, y| {
         let count = y.len() / g.to;
         with_scratch(count * window, |rows| {
             for group in 0..g.groups {
@@ -236,16 +236,17 @@ fn windows_times(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32]) {
                 let weight = Matrix::new(&weight[group * to * window..][..to * window], to, window).transposed();
                 product(&mut y[group * to..], g.to, false, Matrix::new(rows, count, window), weight);
             }
-        })
-    });
+        });
+        finish(y);
+    })
 }
 
 /// The gradient of the input as the sum of each window's gradient at its place.
-fn scatter_windows(g: &Geometry, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
+fn scatter_windows(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
     let (window, to) = (g.window(), g.to / g.groups);
     let (out_h, out_w) = g.output();
     let images = g.n.div_ceil(parts(g.n).len()).max(1);
-    dx.par_chunks_mut(images * g.h * g.w * g.from).enumerate().for_each(|(i, dx)| {
+    filled(g.input_len(), images * g.h * g.w * g.from, |i, dx| {
         let first = i * images * out_h * out_w;
         let end = (first + images * out_h * out_w).min(g.pixels());
         with_scratch(g.block() * window, |rows| {
@@ -272,7 +273,7 @@ fn scatter_windows(g: &Geometry, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
                 }
             }
         })
-    });
+    })
 }
 
 /// Lays the windows of `rows.len() / window` pixels from `first` on side by side; zeros outside the image.

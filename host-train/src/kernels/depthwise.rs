@@ -1,8 +1,9 @@
 //! Depthwise convolution, direct: for each pixel and tap a vector of channels.
 
 use super::conv::Geometry;
-use super::{parts, sum, vectorised};
+use super::{filled, parts, sum, vectorised};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Weights `[c, 1, k, k]` as `[k, k, c]`.
 fn by_tap(g: &Geometry, weight: &[f32]) -> Vec<f32> {
@@ -15,92 +16,119 @@ fn by_tap(g: &Geometry, weight: &[f32]) -> Vec<f32> {
 }
 
 /// Output positions `o` of `0..outputs` for which `o · stride + tap − pad` lies in `0..inputs`.
-fn covered(outputs: usize, inputs: usize, stride: usize, tap: usize, pad: usize) -> std::ops::Range<usize> {
+fn covered(outputs: usize, inputs: usize, stride: usize, tap: usize, pad: usize) -> Range<usize> {
     let start = pad.saturating_sub(tap).div_ceil(stride);
     let end = (inputs + pad).saturating_sub(tap).div_ceil(stride).min(outputs);
     start..end.max(start)
 }
 
-/// `out[c] += Σ a[c] · b[c]` over `N` pairs of vectors, `out` read and written once.
+/// `out[c] += a[c] · b[c]`
 #[inline(always)]
-fn accumulate<const N: usize>(out: &mut [f32], pairs: [(&[f32], &[f32]); N]) {
-    let len = out.len();
-    let pairs = pairs.map(|(a, b)| (&a[..len], &b[..len]));
-    for c in 0..len {
-        let mut sum = out[c];
-        for (a, b) in pairs {
-            sum += a[c] * b[c];
+fn accumulate(out: &mut [f32], a: &[f32], b: &[f32]) {
+    out.iter_mut().zip(a).zip(b).for_each(|((o, a), b)| *o += a * b);
+}
+
+/// `[n, out_h, out_w, c]`; `finish` sees whole rows while they are in the cache.
+pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], finish: impl Fn(&mut [f32]) + Sync) -> Vec<f32> {
+    let weight = by_tap(g, weight);
+    let (c, (out_h, out_w)) = (g.to, g.output());
+    filled(g.output_len(), out_w * c, |row, y| {
+        let (n, oy) = (row / out_h, row % out_h);
+        // The kernel rows that lie inside the image, with the input's row for each.
+        let inside = covered(g.kernel, g.h, 1, oy * g.stride, g.padding[0]);
+        let first = oy * g.stride + inside.start - g.padding[0];
+        let x = &x[(n * g.h + first) * g.w * c..][..inside.len() * g.w * c];
+        let weight = &weight[inside.start * g.kernel * c..][..inside.len() * g.kernel * c];
+        vectorised(|| match (g.kernel, inside.len()) {
+            (3, 3) => row_3x3(g, x, weight, y),
+            _ => row_of_any_size(g, 0..out_w, x, weight, y),
+        });
+        finish(y);
+    })
+}
+
+/// One row of outputs from some input rows and the kernel rows that meet them.
+#[inline(always)]
+fn row_of_any_size(g: &Geometry, columns: Range<usize>, x: &[f32], weight: &[f32], y: &mut [f32]) {
+    let c = g.to;
+    for (x, weight) in x.chunks_exact(g.w * c).zip(weight.chunks_exact(g.kernel * c)) {
+        for ox in columns.clone() {
+            for kx in 0..g.kernel {
+                let ix = (ox * g.stride + kx).wrapping_sub(g.padding[1]);
+                if ix < g.w {
+                    accumulate(&mut y[ox * c..][..c], &x[ix * c..], &weight[kx * c..][..c]);
+                }
+            }
         }
-        out[c] = sum;
     }
 }
 
-pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32]) {
-    let weight = by_tap(g, weight);
-    let (c, (out_h, out_w)) = (g.to, g.output());
-    let [top, left, ..] = g.padding;
-    y.par_chunks_mut(out_w * c).enumerate().for_each(|(row, y)| {
-        vectorised(|| {
-            let (n, oy) = (row / out_h, row % out_h);
-            for ky in 0..g.kernel {
-                let iy = (oy * g.stride + ky).wrapping_sub(top);
-                if iy >= g.h {
-                    continue;
-                }
-                let x = &x[(n * g.h + iy) * g.w * c..][..g.w * c];
-                let w = &weight[ky * g.kernel * c..][..g.kernel * c];
-                for (ox, y) in y.chunks_exact_mut(c).enumerate() {
-                    let first = (ox * g.stride).wrapping_sub(left);
-                    if g.kernel == 3 && first < g.w && first + 3 <= g.w {
-                        let x = &x[first * c..][..3 * c];
-                        let pair = |k: usize| (&x[k * c..][..c], &w[k * c..][..c]);
-                        accumulate(y, [pair(0), pair(1), pair(2)]);
-                        continue;
-                    }
-                    for kx in 0..g.kernel {
-                        let ix = (ox * g.stride + kx).wrapping_sub(left);
-                        if ix < g.w {
-                            accumulate(y, [(&x[ix * c..][..c], &w[kx * c..][..c])]);
-                        }
+/// As [`row_of_any_size`] for three whole input rows: the nine weights of a block of channels stay in registers.
+#[inline(always)]
+fn row_3x3(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32]) {
+    const BLOCK: usize = 16;
+    let (c, (_, out_w)) = (g.to, g.output());
+    let left = covered(out_w, g.w, g.stride, 0, g.padding[1]).start;
+    let right = covered(out_w, g.w, g.stride, 2, g.padding[1]).end.max(left);
+    row_of_any_size(g, 0..left.min(out_w), x, weight, y);
+    row_of_any_size(g, right..out_w, x, weight, y);
+    let rows: [&[f32]; 3] = std::array::from_fn(|r| &x[r * g.w * c..][..g.w * c]);
+    let mut start = 0;
+    while start + BLOCK <= c {
+        let w: [[f32; BLOCK]; 9] =
+            std::array::from_fn(|t| weight[t * c + start..][..BLOCK].try_into().expect("a whole block"));
+        for ox in left..right {
+            let at = (ox * g.stride - g.padding[1]) * c + start;
+            let mut sum = [0.0; BLOCK];
+            for ky in 0..3 {
+                for kx in 0..3 {
+                    let x: &[f32; BLOCK] = rows[ky][at + kx * c..][..BLOCK].try_into().expect("a whole block");
+                    for i in 0..BLOCK {
+                        sum[i] += x[i] * w[ky * 3 + kx][i];
                     }
                 }
             }
-        })
-    });
+            y[ox * c + start..][..BLOCK].copy_from_slice(&sum);
+        }
+        start += BLOCK;
+    }
+    if start < c {
+        for ox in left..right {
+            let at = (ox * g.stride - g.padding[1]) * c;
+            let y = &mut y[ox * c + start..][..c - start];
+            for (tap, weight) in weight.chunks_exact(c).enumerate() {
+                accumulate(y, &rows[tap / 3][at + tap % 3 * c + start..], &weight[start..]);
+            }
+        }
+    }
 }
 
-pub(super) fn input_gradient(g: &Geometry, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
+/// Gradient of the input where windows lie more than a pixel apart.
+pub(super) fn strided_input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
     let weight = by_tap(g, weight);
     let (c, (out_h, out_w)) = (g.to, g.output());
     let [top, left, ..] = g.padding;
-    dx.par_chunks_mut(g.w * c).enumerate().for_each(|(row, dx)| {
+    filled(g.n * g.h * g.w * c, g.w * c, |row, dx| {
+        let (n, iy) = (row / g.h, row % g.h);
         vectorised(|| {
-            let (n, iy) = (row / g.h, row % g.h);
             for ky in 0..g.kernel {
                 let far = (iy + top).wrapping_sub(ky);
-                if !far.is_multiple_of(g.stride) || far / g.stride >= out_h {
+                if far % g.stride != 0 || far / g.stride >= out_h {
                     continue;
                 }
                 let dy = &dy[(n * out_h + far / g.stride) * out_w * c..][..out_w * c];
                 let w = &weight[ky * g.kernel * c..][..g.kernel * c];
                 for (ix, dx) in dx.chunks_exact_mut(c).enumerate() {
-                    let first = (ix + left).wrapping_sub(2);
-                    if g.kernel == 3 && g.stride == 1 && first < out_w && first + 3 <= out_w {
-                        let dy = &dy[first * c..][..3 * c];
-                        let pair = |k: usize| (&dy[k * c..][..c], &w[(2 - k) * c..][..c]);
-                        accumulate(dx, [pair(0), pair(1), pair(2)]);
-                        continue;
-                    }
                     for kx in 0..g.kernel {
                         let far = (ix + left).wrapping_sub(kx);
-                        if far.is_multiple_of(g.stride) && far / g.stride < out_w {
-                            accumulate(dx, [(&dy[far / g.stride * c..][..c], &w[kx * c..][..c])]);
+                        if far % g.stride == 0 && far / g.stride < out_w {
+                            accumulate(dx, &dy[far / g.stride * c..], &w[kx * c..][..c]);
                         }
                     }
                 }
             }
-        })
-    });
+        });
+    })
 }
 
 pub(super) fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
@@ -156,8 +184,7 @@ fn row_weight_gradient(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
         }
         for ox in columns {
             let ix = ox * g.stride + kx - g.padding[1];
-            let pair = (&x[ix * c + start..][..c - start], &dy[ox * c + start..][..c - start]);
-            accumulate(&mut dw[start..], [pair]);
+            accumulate(&mut dw[start..], &x[ix * c + start..], &dy[ox * c + start..]);
         }
     }
 }

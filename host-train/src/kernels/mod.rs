@@ -12,6 +12,7 @@ pub mod norm;
 pub mod pool;
 
 use pulp::{Arch, NullaryFnOnce};
+use rayon::prelude::*;
 use std::ops::Range;
 
 /// What follows a convolution or a normalisation.
@@ -60,6 +61,22 @@ fn vectorised<R>(f: impl FnOnce() -> R) -> R {
 fn parts(total: usize) -> Vec<Range<usize>> {
     let n = rayon::current_num_threads().clamp(1, total.max(1));
     (0..n).map(|i| total * i / n..total * (i + 1) / n).collect()
+}
+
+/// A vector of `len` elements, written chunk by chunk on all threads: `fill` gets a chunk's number and the chunk, zeroed
+/// where its thread has just touched it.
+fn filled(len: usize, chunk: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
+    let mut values = Vec::with_capacity(len);
+    values.spare_capacity_mut()[..len].par_chunks_mut(chunk.max(1)).enumerate().for_each(|(i, places)| {
+        places.iter_mut().for_each(|place| {
+            place.write(0.0);
+        });
+        // SAFETY: every element of the chunk was written just above.
+        fill(i, unsafe { places.assume_init_mut() });
+    });
+    // SAFETY: the chunks cover all `len` elements, and each was written.
+    unsafe { values.set_len(len) };
+    values
 }
 
 /// Adds up vectors of equal length, in their order.

@@ -1,7 +1,7 @@
 //! Batch normalisation (Ioffe and Szegedy 2015) with what follows it in one pass: y = activation(γ·(x − mean)/√(var + ε) + β
 //! (+ residual)), over the last axis of `[pixels, channels]`.
 
-use super::{Activation, parts, vectorised};
+use super::{Activation, filled, parts, vectorised};
 use rayon::prelude::*;
 
 /// Mean and variance (biased) of each channel.
@@ -96,9 +96,8 @@ pub fn apply(
     let scale: Vec<f32> = gamma.iter().zip(&statistics.variance).map(|(g, v)| g / (v + epsilon).sqrt()).collect();
     let shift: Vec<f32> = beta.iter().zip(&scale).zip(&statistics.mean).map(|((b, s), m)| b - m * s).collect();
     let (low, high) = activation.bounds();
-    let mut y = vec![0.0; x.len()];
     let chunk = rows(channels) * channels;
-    y.par_chunks_mut(chunk).enumerate().for_each(|(i, y)| {
+    filled(x.len(), chunk, |i, y| {
         let x = &x[i * chunk..][..y.len()];
         let residual = residual.map(|r| &r[i * chunk..][..y.len()]);
         vectorised(|| match residual {
@@ -118,35 +117,31 @@ pub fn apply(
                 }
             }
         });
-    });
-    y
+    })
 }
 
-/// Gradients of [`apply`] with batch statistics.
+/// Gradients of [`apply`] with batch statistics, besides the input's.
 pub struct Gradients {
-    /// Of the input.
-    pub x: Vec<f32>,
     /// Of γ.
     pub gamma: Vec<f32>,
     /// Of β.
     pub beta: Vec<f32>,
-    /// Of the residual, where there was one.
-    pub residual: Option<Vec<f32>>,
 }
 
-/// Gradients from the input `x`, the output `y` and its gradient `dy`. `y` is what [`apply`] gave; it is not looked at without an activation.
+/// Turns `dy`, the gradient of the output, into that of the input, in place. `y` is what [`apply`] gave, where it has an
+/// activation; `residual`, if there was one, receives its gradient.
 pub fn gradients(
-    (x, y, dy): (&[f32], &[f32], &[f32]),
+    (x, y, dy): (&[f32], Option<&[f32]>, &mut [f32]),
     statistics: &Statistics,
     gamma: &[f32],
     epsilon: f32,
     activation: Activation,
-    residual: bool,
+    mut residual: Option<&mut [f32]>,
 ) -> Gradients {
     let channels = gamma.len();
     let bounds = activation.bounds();
-    // Without an activation the gate is open everywhere; any slice of the right length serves.
-    let y = if activation == Activation::None { dy } else { y };
+    // Without an activation the gate lets any finite value through.
+    let y = y.unwrap_or(x);
     let mean = &statistics.mean[..];
     let sums = parts(x.len() / channels).into_par_iter().map(|part| {
         let part = part.start * channels..part.end * channels;
@@ -191,53 +186,41 @@ pub fn gradients(
         factors[2][c] = (-a * sum / n - b * f64::from(mean[c])) as f32;
     }
     let [a, b, d] = &factors;
-    let mut dx = vec![0.0; x.len()];
     let chunk = rows(channels) * channels;
-    let one = |i: usize, dx: &mut [f32], mut dr: Option<&mut [f32]>| {
-        let (x, y, dy) = (&x[i * chunk..], &y[i * chunk..], &dy[i * chunk..]);
+    let one = |i: usize, dy: &mut [f32], mut dr: Option<&mut [f32]>| {
+        let (x, y) = (&x[i * chunk..], &y[i * chunk..]);
         vectorised(|| {
-            for (row, dx) in dx.chunks_exact_mut(channels).enumerate() {
+            for (row, dy) in dy.chunks_exact_mut(channels).enumerate() {
                 let at = row * channels;
-                let (x, y, dy) = (&x[at..at + channels], &y[at..at + channels], &dy[at..at + channels]);
-                for c in 0..channels {
-                    dx[c] = a[c] * Activation::gate(bounds, y[c], dy[c]) + b[c] * x[c] + d[c];
-                }
+                let (x, y) = (&x[at..at + channels], &y[at..at + channels]);
                 if let Some(dr) = &mut dr {
                     for (c, dr) in dr[at..at + channels].iter_mut().enumerate() {
                         *dr = Activation::gate(bounds, y[c], dy[c]);
                     }
                 }
+                for c in 0..channels {
+                    dy[c] = a[c] * Activation::gate(bounds, y[c], dy[c]) + b[c] * x[c] + d[c];
+                }
             }
         });
     };
-    let mut dr = (residual && activation != Activation::None).then(|| vec![0.0; x.len()]);
-    match &mut dr {
-        Some(dr) => dx
-            .par_chunks_mut(chunk)
-            .zip(dr.par_chunks_mut(chunk))
-            .enumerate()
-            .for_each(|(i, (dx, dr))| one(i, dx, Some(dr))),
-        None => dx.par_chunks_mut(chunk).enumerate().for_each(|(i, dx)| one(i, dx, None)),
+    match &mut residual {
+        Some(dr) => {
+            let chunks = dy.par_chunks_mut(chunk).zip(dr.par_chunks_mut(chunk));
+            chunks.enumerate().for_each(|(i, (dy, dr))| one(i, dy, Some(dr)));
+        }
+        None => dy.par_chunks_mut(chunk).enumerate().for_each(|(i, dy)| one(i, dy, None)),
     }
     Gradients {
-        x: dx,
         gamma: total.iter().zip(&inverse).map(|((_, dot), i)| (dot * f64::from(*i)) as f32).collect(),
         beta: total.iter().map(|(sum, _)| *sum as f32).collect(),
-        residual: dr,
     }
 }
 
-/// `gradient` where the activation was open at `output`, else 0.
-pub fn gated(activation: Activation, output: &[f32], gradient: &[f32]) -> Vec<f32> {
+/// Sets `gradient` to 0 wherever the activation was closed at `output`.
+pub fn gate(activation: Activation, output: &[f32], gradient: &mut [f32]) {
     let bounds = activation.bounds();
-    let mut out = vec![0.0; gradient.len()];
-    out.par_chunks_mut(1 << 16).enumerate().for_each(|(i, out)| {
-        let (y, dy) = (&output[i << 16..], &gradient[i << 16..]);
-        vectorised(|| {
-            for ((out, y), dy) in out.iter_mut().zip(y).zip(dy) {
-                *out = Activation::gate(bounds, *y, *dy);
-            }
-        });
+    gradient.par_chunks_mut(1 << 16).zip(output.par_chunks(1 << 16)).for_each(|(dy, y)| {
+        vectorised(|| dy.iter_mut().zip(y).for_each(|(dy, y)| *dy = Activation::gate(bounds, *y, *dy)));
     });
-    out
 }

@@ -1,7 +1,6 @@
 //! Max and average pooling over square windows, `[n, h, w, c]`.
 
-use super::vectorised;
-use rayon::prelude::*;
+use super::{filled, vectorised};
 
 /// A pooling's sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,43 +46,43 @@ impl Geometry {
 /// Largest value of each window: `[n, out_h, out_w, c]`.
 pub fn max(g: &Geometry, x: &[f32]) -> Vec<f32> {
     let (out_h, out_w) = g.output();
-    let mut y = vec![f32::NEG_INFINITY; g.n * out_h * out_w * g.c];
-    y.par_chunks_mut(out_w * g.c).enumerate().for_each(|(row, y)| {
+    filled(g.n * out_h * out_w * g.c, out_w * g.c, |row, y| {
         let x = &x[row / out_h * g.h * g.w * g.c..][..g.h * g.w * g.c];
         vectorised(|| {
             for (ox, y) in y.chunks_exact_mut(g.c).enumerate() {
+                y.fill(f32::NEG_INFINITY);
                 g.each_tap(row % out_h, ox, |at| {
                     y.iter_mut().zip(&x[at..at + g.c]).for_each(|(y, x)| *y = if *x > *y { *x } else { *y });
                 });
             }
         });
-    });
-    y
+    })
 }
 
 /// Gradient of [`max`]: each window's goes to its first largest value.
 pub fn max_gradient(g: &Geometry, x: &[f32], y: &[f32], dy: &[f32]) -> Vec<f32> {
     let (out_h, out_w) = g.output();
-    let mut dx = vec![0.0; x.len()];
-    let (image, out) = (g.h * g.w * g.c, out_h * out_w * g.c);
-    dx.par_chunks_mut(image).enumerate().for_each(|(n, dx)| {
-        let (x, y, dy) = (&x[n * image..][..image], &y[n * out..][..out], &dy[n * out..][..out]);
+    // Rows of windows that overlap no others can be taken apart; else whole images.
+    let rows = if g.kernel == g.stride && g.padding == 0 && g.h == out_h * g.stride { g.stride } else { g.h };
+    let windows = if rows == g.h { out_h } else { 1 };
+    filled(x.len(), rows * g.w * g.c, |i, dx| {
+        let out = windows * out_w * g.c;
+        let (x, y, dy) = (&x[i * dx.len()..][..dx.len()], &y[i * out..][..out], &dy[i * out..][..out]);
         let mut left = vec![0.0; g.c];
         vectorised(|| {
             for (window, (y, dy)) in y.chunks_exact(g.c).zip(dy.chunks_exact(g.c)).enumerate() {
                 left.copy_from_slice(dy);
                 g.each_tap(window / out_w, window % out_w, |at| {
                     let (x, dx) = (&x[at..at + g.c], &mut dx[at..at + g.c]);
-                    for c in 0..g.c {
-                        let hit = x[c] == y[c];
-                        dx[c] += if hit { left[c] } else { 0.0 };
-                        left[c] = if hit { 0.0 } else { left[c] };
+                    for (((dx, x), y), left) in dx.iter_mut().zip(x).zip(y).zip(&mut left) {
+                        let hit = *x == *y;
+                        *dx += if hit { *left } else { 0.0 };
+                        *left = if hit { 0.0 } else { *left };
                     }
                 });
             }
         });
-    });
-    dx
+    })
 }
 
 /// Mean of each window; without padding.
@@ -91,8 +90,7 @@ pub fn average(g: &Geometry, x: &[f32]) -> Vec<f32> {
     assert_eq!(g.padding, 0, "averages have no padding");
     let (out_h, out_w) = g.output();
     let share = 1.0 / (g.kernel * g.kernel) as f32;
-    let mut y = vec![0.0; g.n * out_h * out_w * g.c];
-    y.par_chunks_mut(out_w * g.c).enumerate().for_each(|(row, y)| {
+    filled(g.n * out_h * out_w * g.c, out_w * g.c, |row, y| {
         let x = &x[row / out_h * g.h * g.w * g.c..][..g.h * g.w * g.c];
         vectorised(|| {
             for (ox, y) in y.chunks_exact_mut(g.c).enumerate() {
@@ -101,16 +99,14 @@ pub fn average(g: &Geometry, x: &[f32]) -> Vec<f32> {
                 });
             }
         });
-    });
-    y
+    })
 }
 
 /// Gradient of [`average`].
 pub fn average_gradient(g: &Geometry, dy: &[f32]) -> Vec<f32> {
     let (out_h, out_w) = g.output();
     let share = 1.0 / (g.kernel * g.kernel) as f32;
-    let mut dx = vec![0.0; g.n * g.h * g.w * g.c];
-    dx.par_chunks_mut(g.h * g.w * g.c).enumerate().for_each(|(n, dx)| {
+    filled(g.n * g.h * g.w * g.c, g.h * g.w * g.c, |n, dx| {
         let dy = &dy[n * out_h * out_w * g.c..][..out_h * out_w * g.c];
         vectorised(|| {
             for (window, dy) in dy.chunks_exact(g.c).enumerate() {
@@ -119,6 +115,5 @@ pub fn average_gradient(g: &Geometry, dy: &[f32]) -> Vec<f32> {
                 });
             }
         });
-    });
-    dx
+    })
 }
