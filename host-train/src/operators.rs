@@ -437,3 +437,232 @@ impl<C: CheckpointStrategy> TrainingOps for Autodiff<Flex, C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions, PadMode};
+    use burn::tensor::{Device, Distribution, activation, module};
+    use proptest::prelude::*;
+
+    fn values<const D: usize>(t: Tensor<D>) -> Vec<f32> {
+        t.into_data().try_to_vec().expect("float32")
+    }
+
+    fn device(seed: u64) -> Device {
+        let device = Device::flex().autodiff();
+        device.seed(seed);
+        device
+    }
+
+    fn random<const D: usize>(dims: [usize; D], device: &Device) -> Tensor<D> {
+        Tensor::random(dims, Distribution::Normal(0.0, 1.0), device).require_grad()
+    }
+
+    /// Largest difference against the largest value.
+    fn apart(a: &[f32], b: &[f32]) -> f32 {
+        assert_eq!(a.len(), b.len());
+        let largest = b.iter().fold(1.0f32, |m, v| m.max(v.abs()));
+        a.iter().zip(b).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / largest
+    }
+
+    fn activate(x: Tensor<4>, activation: Activation) -> Tensor<4> {
+        match activation {
+            Activation::None => x,
+            Activation::Relu => activation::relu(x),
+            Activation::Relu6 => x.clamp(0.0, 6.0),
+        }
+    }
+
+    /// Kernel, stride, padding, groups, channels of a group in and out, rows, columns.
+    fn convolutions() -> impl Strategy<Value = (usize, usize, [usize; 4], usize, usize, usize, usize, usize)> {
+        (1usize..=5, 1usize..=3, prop::array::uniform4(0usize..=3), 1usize..=3, 1usize..=9, 1usize..=9)
+            .prop_flat_map(|(k, s, p, g, f, t)| {
+                // Depthwise for a third of them, with channels beyond a block of vectors.
+                let depthwise = (Just(0usize), 2usize..=40).prop_map(|(_, c)| (c, 1, 1));
+                let shape = prop_oneof![2 => Just((g, f, t)), 1 => depthwise];
+                (Just((k, s, p)), shape, k..k + 8, k..k + 8)
+            })
+            .prop_map(|((k, s, p), (g, f, t), h, w)| (k, s, p, g, f, t, h, w))
+    }
+
+    fn activations() -> impl Strategy<Value = Activation> {
+        prop_oneof![Just(Activation::None), Just(Activation::Relu), Just(Activation::Relu6)]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn convolution_and_its_gradients_equal_burns(
+            (kernel, stride, padding, groups, from, to, h, w) in convolutions(),
+            act in activations(), biased: bool, n in 1usize..=3, seed: u64,
+        ) {
+            let device = device(seed);
+            let act = if biased { act } else { Activation::None };
+            let x = random([n, groups * from, h, w], &device);
+            let weight = random([groups * to, from, kernel, kernel], &device);
+            let bias = biased.then(|| random([groups * to], &device));
+
+            let [top, left, bottom, right] = padding;
+            let padded = x.clone().pad((left, right, top, bottom), PadMode::Constant(0.0));
+            let options = ConvOptions::new([stride; 2], [0, 0], [1, 1], groups);
+            let want = activate(module::conv2d(padded, weight.clone(), bias.clone(), options), act);
+            let last = x.clone().permute([0, 2, 3, 1]);
+            let got = convolve(last, weight.clone(), bias.clone(), stride, padding, groups, act).permute([0, 3, 1, 2]);
+            prop_assert!(apart(&values(got.clone()), &values(want.clone())) < 1e-4);
+
+            let pull = Tensor::<4>::random(want.dims(), Distribution::Normal(0.0, 1.0), &device);
+            let (got, want) = ((got * pull.clone()).sum().backward(), (want * pull).sum().backward());
+            for (what, got, want) in [
+                ("input", x.grad(&got), x.grad(&want)),
+                ("weight", weight.grad(&got), weight.grad(&want)),
+            ] {
+                let (got, want) = (values(got.expect("own gradient")), values(want.expect("burn's gradient")));
+                prop_assert!(apart(&got, &want) < 1e-4, "{what}");
+            }
+            if let Some(bias) = bias {
+                let (got, want) = (bias.grad(&got).expect("own"), bias.grad(&want).expect("burn's"));
+                prop_assert!(apart(&values(got), &values(want)) < 1e-4, "bias");
+            }
+        }
+
+        #[test]
+        fn normalisation_and_its_gradients_equal_burns(
+            channels in 1usize..=90, n in 2usize..=4, side in 2usize..=5, act in activations(), joined: bool, seed: u64,
+        ) {
+            let device = device(seed);
+            let x = random([n, side, side, channels], &device);
+            let (gamma, beta) = (random([channels], &device), random([channels], &device));
+            let residual = joined.then(|| random([n, side, side, channels], &device));
+            let (got, mean, variance) =
+                normalise(x.clone(), gamma.clone(), beta.clone(), residual.clone(), 1e-5, act);
+
+            let first = x.clone().permute([0, 3, 1, 2]);
+            let result = module::batch_norm_train(first, gamma.clone(), beta.clone(), 1e-5);
+            prop_assert!(apart(&values(mean), &values(result.mean)) < 1e-4);
+            prop_assert!(apart(&values(variance), &values(result.variance)) < 1e-4);
+            let want = result.output.permute([0, 2, 3, 1]);
+            let want = activate(residual.clone().map_or(want.clone(), |r| want + r), act);
+            prop_assert!(apart(&values(got.clone()), &values(want.clone())) < 1e-4);
+
+            let pull = Tensor::<4>::random(want.dims(), Distribution::Normal(0.0, 1.0), &device);
+            let (got, want) = ((got * pull.clone()).sum().backward(), (want * pull).sum().backward());
+            let both = |got: Option<Tensor<4>>, want: Option<Tensor<4>>| {
+                apart(&values(got.expect("own gradient")), &values(want.expect("burn's gradient")))
+            };
+            prop_assert!(both(x.grad(&got), x.grad(&want)) < 1e-3, "input");
+            if let Some(r) = residual {
+                prop_assert!(both(r.grad(&got), r.grad(&want)) < 1e-4, "residual");
+            }
+            for (what, p) in [("gamma", gamma), ("beta", beta)] {
+                let (got, want) = (p.grad(&got).expect("own"), p.grad(&want).expect("burn's"));
+                prop_assert!(apart(&values(got), &values(want)) < 1e-3, "{what}");
+            }
+        }
+
+        #[test]
+        fn pools_and_their_gradients_equal_burns(
+            c in 1usize..=20, n in 1usize..=3, h in 4usize..=9, w in 4usize..=9,
+            kernel in 1usize..=4, stride in 1usize..=3, padding in 0usize..=1, largest: bool, seed: u64,
+        ) {
+            let device = device(seed);
+            let padding = if largest && kernel > 1 { padding } else { 0 };
+            let x = random([n, h, w, c], &device);
+            let first = x.clone().permute([0, 3, 1, 2]);
+            let (got, want) = if largest {
+                let options = MaxPoolOptions::new([kernel; 2]).with_stride([stride; 2]).with_padding([padding; 2]);
+                (max_pool(x.clone(), kernel, stride, padding), module::max_pool2d(first, options))
+            } else {
+                let options = AvgPoolOptions::new([kernel; 2]).with_stride([stride; 2]);
+                (average_pool(x.clone(), kernel, stride), module::avg_pool2d(first, options))
+            };
+            let want = want.permute([0, 2, 3, 1]);
+            prop_assert!(apart(&values(got.clone()), &values(want.clone())) < 1e-5);
+            let pull = Tensor::<4>::random(want.dims(), Distribution::Normal(0.0, 1.0), &device);
+            let (got, want) = ((got * pull.clone()).sum().backward(), (want * pull).sum().backward());
+            let (got, want) = (x.grad(&got).expect("own"), x.grad(&want).expect("burn's"));
+            prop_assert!(apart(&values(got), &values(want)) < 1e-5);
+        }
+
+        #[test]
+        fn gradients_of_a_convolution_are_its_slopes(
+            (kernel, stride, padding, groups, from, to, h, w) in convolutions(), act in activations(), seed: u64,
+        ) {
+            let device = device(seed);
+            let inputs = vec![
+                random([2, h, w, groups * from], &device),
+                random([groups * to, from, kernel, kernel], &device),
+                random([1, 1, 1, groups * to], &device),
+            ];
+            slopes_agree(inputs, &device, |i| {
+                let bias = i[2].clone().reshape([groups * to]);
+                convolve(i[0].clone(), i[1].clone(), Some(bias), stride, padding, groups, act)
+            })?;
+        }
+
+        #[test]
+        fn gradients_of_a_normalisation_are_its_slopes(
+            channels in 1usize..=20, n in 2usize..=4, side in 2usize..=4, act in activations(), joined: bool, seed: u64,
+        ) {
+            let device = device(seed);
+            let dims = [n, side, side, channels];
+            let inputs = vec![
+                random(dims, &device),
+                random([1, 1, 1, channels], &device),
+                random([1, 1, 1, channels], &device),
+                random(dims, &device),
+            ];
+            slopes_agree(inputs, &device, |i| {
+                let [gamma, beta] = [1, 2].map(|k: usize| i[k].clone().reshape([channels]));
+                // A residual that is left out still has a gradient, of zero.
+                let residual = if joined { i[3].clone() } else { i[3].clone() * 0.0 };
+                normalise(i[0].clone(), gamma, beta, Some(residual), 1e-3, act).0
+            })?;
+        }
+
+        #[test]
+        fn gradients_of_pools_are_their_slopes(side in 4usize..=9, kernel in 1usize..=4, stride in 1usize..=3, seed: u64) {
+            let device = device(seed);
+            let x = || vec![random([2, side, side, 3], &device)];
+            slopes_agree(x(), &device, |i| max_pool(i[0].clone(), kernel, stride, kernel / 2))?;
+            slopes_agree(x(), &device, |i| average_pool(i[0].clone(), kernel, stride))?;
+        }
+    }
+
+    /// Finite differences: along a random direction through all inputs, the gradients' share is the slope of a random
+    /// weighing of the output.
+    fn slopes_agree(
+        inputs: Vec<Tensor<4>>,
+        device: &Device,
+        f: impl Fn(&[Tensor<4>]) -> Tensor<4>,
+    ) -> Result<(), TestCaseError> {
+        const H: f32 = 1e-3;
+        let normal = Distribution::Normal(0.0, 1.0);
+        let y = f(&inputs);
+        let pull = Tensor::<4>::random(y.dims(), normal, device);
+        let grads = (y * pull.clone()).sum().backward();
+        let directions: Vec<Tensor<4>> = inputs.iter().map(|t| Tensor::random(t.dims(), normal, device)).collect();
+        let (mut want, mut squares) = (0.0, 0.0);
+        for (input, direction) in inputs.iter().zip(&directions) {
+            let gradient = values(input.grad(&grads).expect("every input has a gradient"));
+            for (g, d) in gradient.iter().zip(values(direction.clone())) {
+                want += f64::from(*g) * f64::from(d);
+                squares += f64::from(*g).powi(2);
+            }
+        }
+        // The loss in float64, so that its difference keeps its digits.
+        let loss = |step: f32| -> f64 {
+            let moved: Vec<_> =
+                inputs.iter().zip(&directions).map(|(t, d)| t.clone().detach() + d.clone() * step).collect();
+            values(f(&moved)).iter().zip(values(pull.clone())).map(|(y, p)| f64::from(*y) * f64::from(p)).sum()
+        };
+        let here = loss(0.0);
+        let (left, right) = ((here - loss(-H)) / f64::from(H), (loss(H) - here) / f64::from(H));
+        // Where a value crosses the kink of an activation or of a maximum within the step, the two slopes differ; the
+        // gradient is one of them, or lies between.
+        let (off, kink) = (((left + right) / 2.0 - want).abs(), (left - right).abs());
+        prop_assert!(off < 0.01 * squares.sqrt() + 0.03 + kink, "slopes {left} and {right}, gradients give {want}");
+        Ok(())
+    }
+}

@@ -61,7 +61,7 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
     let device = inference.clone().autodiff();
     device.seed(1);
     let mut network = Network::of(&spec, args.size, channels, labels, operators, &device);
-    let parameters = network.num_params();
+    let parameters = network.parameters();
     let dims = [args.batch as usize, channels as usize, args.size as usize, args.size as usize];
     let batch = |device: &Device| Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), device);
     let mut optimizer = AdamWConfig::new().with_weight_decay(0.01).init();

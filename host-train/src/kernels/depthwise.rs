@@ -36,6 +36,9 @@ pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], finish: impl Fn(&
         let (n, oy) = (row / out_h, row % out_h);
         // The kernel rows that lie inside the image, with the input's row for each.
         let inside = covered(g.kernel, g.h, 1, oy * g.stride, g.padding[0]);
+        if inside.is_empty() {
+            return finish(y);
+        }
         let first = oy * g.stride + inside.start - g.padding[0];
         let x = &x[(n * g.h + first) * g.w * c..][..inside.len() * g.w * c];
         let weight = &weight[inside.start * g.kernel * c..][..inside.len() * g.kernel * c];

@@ -366,6 +366,16 @@ impl Network {
         Network { stages, head, operators }
     }
 
+    /// Trained parameters: all but the running statistics of batch norms.
+    pub fn parameters(&self) -> usize {
+        let norms = self.stages.iter().flat_map(|s| {
+            let convs = s.convs.iter().chain(&s.shortcut);
+            s.entry.iter().chain(convs.filter_map(|c| c.norm.as_ref()))
+        });
+        let running: usize = norms.map(|n| n.running_mean.value().dims()[0] * 2).sum();
+        self.num_params() - running
+    }
+
     /// Logits of a batch `[n, channels, size, size]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<2> {
         self.forward_from(0, x)
@@ -397,4 +407,88 @@ impl Network {
 /// The values of a tensor in memory order.
 pub fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor.into_data().try_to_vec::<f32>().expect("networks are float32")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Distribution;
+
+    const MOBILENET: NetworkSpec = NetworkSpec::MobilenetV2 { blocks: 17, last: 1280, frozen: 0, dropout: 0.0 };
+    const RESNET: NetworkSpec = NetworkSpec::Resnet50 { frozen: 0, dropout: 0.0 };
+    const DENSENET: NetworkSpec = NetworkSpec::Densenet121 { frozen: 0, dropout: 0.0 };
+
+    #[test]
+    fn networks_have_torchvisions_parameters() {
+        let device = Device::flex();
+        for (spec, parameters) in [(MOBILENET, 3_504_872), (RESNET, 25_557_032), (DENSENET, 7_978_856)] {
+            let network = Network::of(&spec, 64, 3, 1000, Operators::Own, &device);
+            assert_eq!(network.parameters(), parameters, "{spec:?}");
+        }
+    }
+
+    /// Logits in training and in use, and the gradient of each stage's first weight.
+    fn run(mut network: Network, operators: Operators, x: &Tensor<4>) -> Vec<Vec<f32>> {
+        network.operators = operators;
+        let logits = network.forward(x.clone());
+        let mut all = vec![values(logits.clone())];
+        let weighted = logits.powf_scalar(2.0).sum();
+        let grads = weighted.backward();
+        let weights = network.stages.iter().filter_map(|s| s.convs.first());
+        all.extend(weights.map(|c| values(c.weight.val().grad(&grads).expect("every weight has a gradient"))));
+        all.push(values(network.valid().forward(x.clone().inner())));
+        all
+    }
+
+    fn assert_same(spec: NetworkSpec, size: u32, tolerance: f64) {
+        let device = Device::flex().autodiff();
+        device.seed(5);
+        let network = Network::of(&spec, size, 3, 2, Operators::Own, &device);
+        let x = Tensor::<4>::random([4, 3, size as usize, size as usize], Distribution::Normal(0.0, 1.0), &device);
+        // Running statistics are shared between clones of a module: each run gets its own network.
+        let record = |n: &Network| n.clone().into_record();
+        let twin = Network::of(&spec, size, 3, 2, Operators::Burn, &device).load_record(record(&network));
+        let own = run(network, Operators::Own, &x);
+        let burn = run(twin, Operators::Burn, &x);
+        for (i, (own, burn)) in own.iter().zip(&burn).enumerate() {
+            let norm = |v: &mut dyn Iterator<Item = f32>| v.map(|x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let difference = norm(&mut own.iter().zip(burn).map(|(a, b)| a - b));
+            let size = norm(&mut burn.iter().copied());
+            assert!(difference <= tolerance * size + 1e-6, "{spec:?}, part {i}: {difference} of {size}");
+        }
+    }
+
+    #[test]
+    fn mobilenet_v2_trains_alike_on_both_operators() {
+        assert_same(NetworkSpec::MobilenetV2 { blocks: 5, last: 64, frozen: 0, dropout: 0.0 }, 32, 2e-3);
+    }
+
+    #[test]
+    fn resnet50_trains_alike_on_both_operators() {
+        // Fifty layers of batch norm over few pixels amplify the last digits.
+        assert_same(RESNET, 64, 0.05);
+    }
+
+    #[test]
+    fn densenet121_trains_alike_on_both_operators() {
+        assert_same(DENSENET, 64, 0.05);
+    }
+
+    #[test]
+    fn cnns_train_alike_on_both_operators() {
+        for (batch_norm, head) in [(true, HeadSpec::GlobalAverage), (false, HeadSpec::FlattenDense)] {
+            assert_same(NetworkSpec::Cnn { channels: vec![5, 16, 24], batch_norm, head, dropout: 0.0 }, 32, 2e-3);
+        }
+    }
+
+    #[test]
+    fn mobilenet_v2_has_the_published_shape() {
+        let device = Device::flex();
+        let (stages, features) = mobilenet_v2::stages(1, 17, 0, &device);
+        assert_eq!((stages.len(), features), (18, 320));
+        let x = Tensor::<4>::zeros([1, 64, 64, 1], &device);
+        let x = stages.iter().fold(x, |x, s| s.forward(x, Operators::Own));
+        assert_eq!(x.dims(), [1, 2, 2, 320]);
+        assert_eq!(stages.iter().filter(|s| s.join == Join::Add).count(), 10);
+    }
 }
