@@ -54,12 +54,18 @@ pub fn network(
     b.finish(name, metadata)
 }
 
-/// The first `count` stages alone; output [`FEATURES`]. Also gives that output's shape.
+/// The first `count` stages alone; output [`FEATURES`]. Also gives that output's shape. Where only the linear layer is left
+/// behind them, the features are pooled already.
 pub fn trunk(net: &Network, count: usize, input: Shape) -> (pb::ModelProto, Shape) {
     let mut b = GraphBuilder::default();
     b.input(INPUT, &input);
-    let (last, shape) = stages(&mut b, net, count, input);
-    b.node("Identity", &[&last], FEATURES, vec![]);
+    let (last, mut shape) = stages(&mut b, net, count, input);
+    if count == net.stages.len() && net.head.dense.is_none() {
+        b.node("GlobalAveragePool", &[&last], FEATURES, vec![]);
+        shape = [1, shape[1], 1, 1];
+    } else {
+        b.node("Identity", &[&last], FEATURES, vec![]);
+    }
     b.output(FEATURES, &shape);
     (b.finish("trunk", vec![]), shape)
 }

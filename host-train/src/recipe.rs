@@ -83,7 +83,8 @@ pub enum NetworkSpec {
         /// Channels of the 1×1 convolution behind the blocks; 0 leaves it out. 1280 takes the ImageNet weights.
         #[serde(default)]
         last: usize,
-        /// The first stem-and-blocks that keep their ImageNet weights; their features are computed once.
+        /// The first stem-and-blocks that keep their ImageNet weights, `last` counted as one more; their features are
+        /// computed once.
         frozen: usize,
         /// Dropout before the linear layer.
         dropout: f64,
@@ -98,7 +99,7 @@ pub enum NetworkSpec {
     },
     /// DenseNet121 (Huang et al. 2017) as torchvision builds it.
     Densenet121 {
-        /// The first stem-and-layers (58 dense layers and 3 transitions) that keep their ImageNet weights; 0 trains all.
+        /// The first stem-and-layers (58 dense layers, 3 transitions, the last norm) that keep their ImageNet weights; 0 trains all.
         #[serde(default)]
         frozen: usize,
         /// Dropout before the linear layer.
@@ -282,16 +283,18 @@ impl Recipe {
                     );
                 }
             }
-            NetworkSpec::MobilenetV2 { blocks, frozen, .. } => {
-                if !(1..=17).contains(blocks) || *frozen > *blocks {
-                    return Err("network.blocks must be 1 to 17, network.frozen at most that".into());
+            NetworkSpec::MobilenetV2 { blocks, last, frozen, .. } => {
+                if !(1..=17).contains(blocks) || *frozen > *blocks + usize::from(*last > 0) {
+                    return Err("network.blocks must be 1 to 17, network.frozen at most that, and one more with \
+                                network.last"
+                        .into());
                 }
             }
             NetworkSpec::Resnet50 { frozen, .. } if *frozen > 16 => {
                 return Err("network.frozen must be at most 16".into());
             }
-            NetworkSpec::Densenet121 { frozen, .. } if *frozen > 61 => {
-                return Err("network.frozen must be at most 61".into());
+            NetworkSpec::Densenet121 { frozen, .. } if *frozen > 62 => {
+                return Err("network.frozen must be at most 62".into());
             }
             NetworkSpec::Resnet50 { .. } | NetworkSpec::Densenet121 { .. } if size < 32 => {
                 return Err("input.size must be at least 32 for a network that shrinks its input 32 times".into());

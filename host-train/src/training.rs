@@ -23,6 +23,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 
 /// What a run needs besides its recipe.
 pub struct Options<'a> {
@@ -237,33 +238,43 @@ pub fn train(options: &Options, progress: &impl Progress) -> Result<Metrics, Tra
         let mut order: Vec<usize> = (0..n).collect();
         order.shuffle(&mut rng(recipe.seed, epoch, usize::MAX >> 32));
         let (mut sum, mut seen, mut rate) = (0.0, 0, 0.0);
-        for (step, indices) in order.chunks(t.batch).enumerate() {
-            if indices.len() < 2 {
-                continue; // a batch norm has no variance over one image
+        network = std::thread::scope(|scope| {
+            let mut network = network;
+            // The next batch is read and augmented beside the step on this one.
+            let (send, batches) = mpsc::sync_channel(1);
+            let (images, input) = (&train_images, &contract);
+            let order = &order;
+            scope.spawn(move || {
+                // A batch norm has no variance over one image.
+                for indices in order.chunks(t.batch).filter(|indices| indices.len() > 1) {
+                    let batch = images.batch(indices, epoch, Some(recipe), input);
+                    if send.send((indices, batch)).is_err() {
+                        return; // the loss diverged
+                    }
+                }
+            });
+            for (step, (indices, batch)) in batches.into_iter().enumerate() {
+                let x = Tensor::from_data(batch, &device);
+                let target = smoothed_targets(indices, &train_labels, t.label_smoothing, class_weight);
+                let target = Tensor::<2>::from_data(TensorData::new(target, [indices.len(), 2]), &device);
+                let logits = network.forward_from(frozen, x);
+                let loss = (activation::log_softmax(logits, 1) * target).sum().neg() / indices.len() as f32;
+                let value = values(loss.clone())[0];
+                if !value.is_finite() {
+                    return Err(TrainError::Diverged(value, epoch));
+                }
+                let grads = GradientsParams::from_grads(loss.backward(), &network);
+                let at = (epoch - 1) * steps_per_epoch + step;
+                rate = learning_rate(t.learning_rate, t.schedule, at, t.epochs * steps_per_epoch);
+                network = optimizer.step(rate, network, grads);
+                sum += f64::from(value) * indices.len() as f64;
+                seen += indices.len();
+                let note =
+                    format!("loss {:.4}, {:.1} img/s", sum / seen as f64, seen as f64 / clock.elapsed().as_secs_f64());
+                progress.step(&format!("epoch {epoch}/{}", t.epochs), step + 1, steps_per_epoch, &note);
             }
-            let x = train_images.batch(indices, epoch, Some(recipe), &contract, &device);
-            let target = smoothed_targets(indices, &train_labels, t.label_smoothing, class_weight);
-            let target = Tensor::<2>::from_data(TensorData::new(target, [indices.len(), 2]), &device);
-            let logits = network.forward_from(frozen, x);
-            let loss = (activation::log_softmax(logits, 1) * target).sum().neg() / indices.len() as f32;
-            let value = values(loss.clone())[0];
-            if !value.is_finite() {
-                return Err(TrainError::Diverged(value, epoch));
-            }
-            let grads = GradientsParams::from_grads(loss.backward(), &network);
-            rate = learning_rate(
-                t.learning_rate,
-                t.schedule,
-                (epoch - 1) * steps_per_epoch + step,
-                t.epochs * steps_per_epoch,
-            );
-            network = optimizer.step(rate, network, grads);
-            sum += f64::from(value) * indices.len() as f64;
-            seen += indices.len();
-            let note =
-                format!("loss {:.4}, {:.1} img/s", sum / seen as f64, seen as f64 / clock.elapsed().as_secs_f64());
-            progress.step(&format!("epoch {epoch}/{}", t.epochs), step + 1, steps_per_epoch, &note);
-        }
+            Ok(network)
+        })?;
         let seconds = clock.elapsed().as_secs_f64();
         let (probabilities, val_loss) =
             validate(&network.valid(), frozen, &val_images, &val_labels, &contract, &inference);
@@ -386,15 +397,14 @@ fn load_frames(
 }
 
 impl Images {
-    /// Images `indices` as a batch; `augmenting` draws a fresh variant for `epoch`.
+    /// Images `indices` as a batch `[n, c, h, w]`; `augmenting` draws a fresh variant for `epoch`.
     fn batch(
         &self,
         indices: &[usize],
         epoch: usize,
         augmenting: Option<&Recipe>,
         input: &InputContract,
-        device: &Device,
-    ) -> Tensor<4> {
+    ) -> TensorData {
         match self {
             Images::Frames(frames) => {
                 let side = input.size as usize;
@@ -405,8 +415,7 @@ impl Images {
                         None => frames[*i].to_f32(input),
                     })
                     .collect();
-                let dims = [indices.len(), input.channels as usize, side, side];
-                Tensor::from_data(TensorData::new(values, dims), device)
+                TensorData::new(values, [indices.len(), input.channels as usize, side, side])
             }
             Images::Features { values, dims, variants } => {
                 let batch: Vec<f32> = indices
@@ -414,7 +423,7 @@ impl Images {
                     // Another variant of each image in each epoch, all of them before any comes again.
                     .flat_map_iter(|i| values[i * variants + (i + epoch) % variants].iter().map(|v| v.to_f32()))
                     .collect();
-                Tensor::from_data(TensorData::new(batch, [indices.len(), dims[1], dims[2], dims[3]]), device)
+                TensorData::new(batch, [indices.len(), dims[1], dims[2], dims[3]])
             }
         }
     }
@@ -478,7 +487,8 @@ fn validate(
     let indices: Vec<usize> = (0..labels.len()).collect();
     let mut probabilities = Vec::with_capacity(labels.len());
     for chunk in indices.chunks(32) {
-        let logits = network.forward_from(frozen, images.batch(chunk, 0, None, input, device));
+        let batch = Tensor::from_data(images.batch(chunk, 0, None, input), device);
+        let logits = network.forward_from(frozen, batch);
         probabilities.extend(values(activation::softmax(logits, 1)).chunks_exact(2).map(|p| p[1]));
     }
     let loss = probabilities.iter().zip(labels).map(|(p, l)| {

@@ -8,15 +8,16 @@ use quantize::dataset::Dataset;
 use std::path::{Path, PathBuf};
 
 /// The recipes that ship with the program, by name.
-const RECIPES: [(&str, &str); 3] = [
+const RECIPES: [(&str, &str); 4] = [
     ("mobilenet-v2", include_str!("../../recipes/mobilenet-v2.toml")),
+    ("mobilenet-v2-probe", include_str!("../../recipes/mobilenet-v2-probe.toml")),
     ("phantom-cnn", include_str!("../../recipes/phantom-cnn.toml")),
     ("regularised-cnn", include_str!("../../recipes/regularised-cnn.toml")),
 ];
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A recipe file, or the name of a built-in one: mobilenet-v2, phantom-cnn, regularised-cnn
+    /// A recipe file, or the name of a built-in one: mobilenet-v2, mobilenet-v2-probe, phantom-cnn, regularised-cnn
     #[arg(long)]
     recipe: String,
     /// Data folder (Kermany layout) or a manifest of `prepare`

@@ -364,7 +364,7 @@ pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
 }
 
 #[target_feature(enable = "avx2")]
-fn depthwise_rest(d: &Depthwise, rows: std::ops::Range<usize>, from: usize, out: &mut [u8]) {
+pub(super) fn depthwise_rest(d: &Depthwise, rows: std::ops::Range<usize>, from: usize, out: &mut [u8]) {
     portable::depthwise_loops(d, rows, from, out);
 }
 

@@ -1,9 +1,12 @@
 //! VNNI: `vpdpbusd` multiplies four pairs of u8 and i8 and adds them into an i32, without saturation, in one instruction.
 //!
-//! Two table entries: AVX-512 VNNI (servers, 512-bit registers) and AVX-VNNI (small Intel cores, 256-bit). Depthwise and
-//! element-wise loops are those of AVX2, which every such processor has.
+//! Two table entries: AVX-512 VNNI (servers, 512-bit registers) and AVX-VNNI (small Intel cores, 256-bit), whose depthwise and
+//! element-wise loops are those of AVX2.
 
-use super::{Gemm, Kernel, PANEL, Requantise, assert_gemm, avx2};
+use super::{
+    Depthwise, Gemm, Kernel, PANEL, Product, Requantise, Sum, assert_depthwise, assert_gemm, avx2, portable,
+};
+use crate::engine::scratch;
 use std::arch::x86_64::*;
 
 /// AVX-512 VNNI. Only [`super::available`] hands it out, and only where [`has_avx512`] holds.
@@ -12,20 +15,29 @@ pub static AVX512: Kernel = Kernel {
     group: 4,
     signed: false,
     gemm: gemm_avx512,
+    depthwise: depthwise_avx512,
+    add: add_avx512,
+    multiply: multiply_avx512,
+    dot: dot_avx512,
+};
+
+/// AVX-VNNI. Only [`super::available`] hands it out, and only where [`has_avx`] holds.
+pub static AVX: Kernel = Kernel {
+    name: "avx-vnni",
+    gemm: gemm_avx,
     depthwise: avx2::depthwise,
     add: avx2::add,
     multiply: avx2::multiply,
     dot: avx2::dot,
+    ..AVX512
 };
-
-/// AVX-VNNI. Only [`super::available`] hands it out, and only where [`has_avx`] holds.
-pub static AVX: Kernel = Kernel { name: "avx-vnni", gemm: gemm_avx, ..AVX512 };
 
 /// True if this processor runs [`AVX512`].
 pub fn has_avx512() -> bool {
     std::is_x86_feature_detected!("avx512vnni")
         && std::is_x86_feature_detected!("avx512bw")
         && std::is_x86_feature_detected!("avx512vl")
+        && std::is_x86_feature_detected!("avx512dq")
         && avx2::is_there()
 }
 
@@ -54,7 +66,8 @@ fn gemm_avx512(g: &Gemm, out: &mut [u8]) {
     }
 }
 
-/// All rows of P panels, R at a time: R·P sums, P weights and an activation fit the 32 registers.
+/// All rows of P panels, R at a time: R·P sums, P weights and an activation fit the 32 registers. Requantised codes of all
+/// panels fill one register.
 ///
 /// # Safety
 /// AVX-512 F, BW, VL and VNNI; what [`assert_gemm`] checks; panels `panel .. panel + P` exist.
@@ -82,9 +95,15 @@ unsafe fn panels_avx512<const P: usize, const R: usize>(g: &Gemm, panel: usize, 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
 unsafe fn tile_avx512<const P: usize, const R: usize>(g: &Gemm, panel: usize, row: usize, out: &mut [u8]) {
     let depth = g.weights.depth;
+    let first = panel * PANEL;
     let mut sums = [[_mm512_setzero_si512(); P]; R];
+    for p in 0..P {
+        // SAFETY: the bias is as long as all panels.
+        let bias = unsafe { _mm512_loadu_si512(g.requantise.bias.as_ptr().add(first + p * PANEL).cast()) };
+        sums.iter_mut().for_each(|sums| sums[p] = bias);
+    }
     // SAFETY: the row and the panel exist.
-    let (a, b) = unsafe { (g.a.as_ptr().add(row * g.row), g.weights.codes.as_ptr().add(panel * PANEL * depth)) };
+    let (a, b) = unsafe { (g.a.as_ptr().add(row * g.row), g.weights.codes.as_ptr().add(first * depth)) };
     for k in (0..depth).step_by(4) {
         let mut weights = [_mm512_setzero_si512(); P];
         for (p, weights) in weights.iter_mut().enumerate() {
@@ -99,35 +118,267 @@ unsafe fn tile_avx512<const P: usize, const R: usize>(g: &Gemm, panel: usize, ro
             }
         }
     }
-    for (p, column) in (panel * PANEL..).step_by(PANEL).take(P).enumerate() {
-        let width = PANEL.min(g.weights.columns - column);
-        for (r, sums) in sums.iter().enumerate() {
-            // SAFETY: bias and multiplier are as long as all panels.
-            let codes = unsafe { requantise_avx512(&g.requantise, column, sums[p]) };
-            avx2::store(codes, &mut out[(row + r) * g.out_row + column..][..width]);
+    let codes = Codes::new(&g.requantise);
+    let mut multiplier = [_mm512_setzero_ps(); 4];
+    for (p, multiplier) in multiplier.iter_mut().take(P).enumerate() {
+        // SAFETY: the multiplier is as long as all panels.
+        *multiplier = unsafe { _mm512_loadu_ps(g.requantise.multiplier.as_ptr().add(first + p * PANEL)) };
+    }
+    let width = (P * PANEL).min(g.weights.columns - first);
+    let mask = u64::MAX >> (64 - width);
+    for (r, sums) in sums.iter().enumerate() {
+        let mut four = [_mm512_setzero_si512(); 4];
+        four[..P].copy_from_slice(sums);
+        let ordered = _mm512_permutexvar_epi32(codes.order, codes.of(four, multiplier));
+        // SAFETY: `width` codes of a row that exists in the output, as asserted.
+        unsafe { _mm512_mask_storeu_epi8(out.as_mut_ptr().add((row + r) * g.out_row + first).cast(), mask, ordered) };
+    }
+}
+
+/// The constants of [`Requantise`] in registers.
+struct Codes {
+    bound: __m512,
+    zero_point: __m512i,
+    low: __m512i,
+    high: __m512i,
+    /// Puts the 16 codes of each of four registers one after the other.
+    order: __m512i,
+}
+
+impl Codes {
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn new(r: &Requantise) -> Codes {
+        Codes {
+            bound: _mm512_set1_ps(65_536.0),
+            zero_point: _mm512_set1_epi16(i16::from(r.zero_point)),
+            low: _mm512_set1_epi8(r.low as i8),
+            high: _mm512_set1_epi8(r.high as i8),
+            order: _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+        }
+    }
+
+    /// 64 sums, which hold the bias already, to codes, joined within the quarters of registers.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn of(&self, sums: [__m512i; 4], multiplier: [__m512; 4]) -> __m512i {
+        let mut steps = [_mm512_setzero_si512(); 4];
+        for (steps, (sum, multiplier)) in steps.iter_mut().zip(sums.into_iter().zip(multiplier)) {
+            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), multiplier);
+            // What exceeds i32 converts to its minimum, which is right below and wrong above: so bounded above, beyond
+            // every code.
+            *steps = _mm512_cvtps_epi32(_mm512_min_ps(scaled, self.bound));
+        }
+        // All packings saturate, so nothing wraps on the way to the clamp.
+        let first = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), self.zero_point);
+        let second = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), self.zero_point);
+        _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), self.low), self.high)
+    }
+}
+
+fn depthwise_avx512(d: &Depthwise, first_row: usize, out: &mut [u8]) {
+    let Some((line, right)) = square_of_three(d) else { return avx2::depthwise(d, first_row, out) };
+    let rows = assert_depthwise(d, first_row, out);
+    let mut c = 0;
+    while c + PANEL <= d.channels {
+        let left = d.channels - c;
+        let pixels = if left >= 64 { 1 } else if left >= 32 { 2 } else { 4 };
+        let groups = d.out_width.div_ceil(pixels);
+        scratch::with::<u8, _>(3 * groups * QUADS, |slots| {
+            let slots = slots.as_chunks_mut().0;
+            let these = first_row..first_row + rows;
+            // SAFETY: the features were detected before this table entry was handed out; `assert_depthwise` bounds the last
+            // window of the last row, and every other window lies before it.
+            unsafe {
+                match pixels {
+                    1 => depthwise_block::<64, 1>(d, [line, right], these, c, slots, out),
+                    2 => depthwise_block::<32, 2>(d, [line, right], these, c, slots, out),
+                    _ => depthwise_block::<16, 4>(d, [line, right], these, c, slots, out),
+                }
+            }
+        });
+        c += 64 / pixels;
+    }
+    if c < d.channels {
+        // SAFETY: AVX2 was detected.
+        unsafe { avx2::depthwise_rest(d, first_row..first_row + rows, c, out) };
+    }
+}
+
+/// Codes from tap to tap, down and right, if the taps are three rows of three and windows begin on whole rows.
+fn square_of_three(d: &Depthwise) -> Option<(usize, usize)> {
+    let &[0, right, _, line, ..] = d.taps else { return None };
+    let square = d.taps.len() == 9 && d.taps.iter().enumerate().all(|(t, at)| *at == t / 3 * line + t % 3 * right);
+    (square && line > 0 && d.down.is_multiple_of(line)).then_some((line, right))
+}
+
+/// For 64 places in a row of outputs, the codes of three taps side by side and a zero: what one `vpdpbusd` takes.
+type Quads = [u8; QUADS];
+const QUADS: usize = 4 * 64;
+
+/// 64 places are L channels of each of N neighbouring pixels of a row. Each input row is interleaved once, into one of three
+/// `slots`, and serves every output row above and below it.
+///
+/// Bytes are interleaved within the quarters of registers, as the packing instructions at the end join them: sum `i` holds
+/// places `4i .. 4i + 4` of each quarter.
+///
+/// # Safety
+/// AVX-512 F, BW and VNNI; all windows of output rows `rows` and channels `c .. c + L` lie inside input, weights, bias and
+/// multiplier; `out` starts with the first row; `slots` holds three times `out_width / N`, rounded up.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
+unsafe fn depthwise_block<const L: usize, const N: usize>(
+    d: &Depthwise,
+    [line, tap]: [usize; 2],
+    rows: std::ops::Range<usize>,
+    c: usize,
+    slots: &mut [Quads],
+    out: &mut [u8],
+) {
+    let groups = d.out_width.div_ceil(N);
+    // The L values of each pixel, one pixel after the other.
+    let channel = |place: usize| c + place % L;
+    let mut weights = [[_mm512_setzero_si512(); 4]; 3];
+    let (mut bias, mut multiplier) = ([_mm512_setzero_si512(); 4], [_mm512_setzero_ps(); 4]);
+    for i in 0..4 {
+        // Place of each sum of register `i`.
+        let places: [usize; 16] = std::array::from_fn(|s| s / 4 * 16 + 4 * i + s % 4);
+        for (row, weights) in weights.iter_mut().enumerate() {
+            let quads: [[i8; 4]; 16] = places.map(|p| {
+                std::array::from_fn(|t| if t < 3 { d.weights[(row * 3 + t) * d.channels + channel(p)] } else { 0 })
+            });
+            // SAFETY: 64 bytes of an array of 64.
+            weights[i] = unsafe { _mm512_loadu_si512(quads.as_ptr().cast()) };
+        }
+        let (b, m) = (places.map(|p| d.requantise.bias[channel(p)]), places.map(|p| d.requantise.multiplier[channel(p)]));
+        // SAFETY: 16 values of arrays of 16.
+        (bias[i], multiplier[i]) = unsafe { (_mm512_loadu_si512(b.as_ptr().cast()), _mm512_loadu_ps(m.as_ptr())) };
+    }
+    let codes = Codes::new(&d.requantise);
+    let mut have = [usize::MAX; 3];
+    for (y, row) in rows.enumerate() {
+        let first_line = row * d.down / line;
+        for input in first_line..first_line + 3 {
+            if have[input % 3] != input {
+                have[input % 3] = input;
+                // SAFETY: the caller vouches for every window of this row.
+                let from = unsafe { d.input.as_ptr().add(input * line + c) };
+                for (group, quads) in slots[input % 3 * groups..][..groups].iter_mut().enumerate() {
+                    // SAFETY: L codes of each tap of windows inside the input; pixels beyond the row repeat its last.
+                    unsafe {
+                        let of = |t: usize| {
+                            let at = |n: usize| from.add((group * N + n).min(d.out_width - 1) * d.right + t * tap);
+                            load::<L>(std::array::from_fn(at))
+                        };
+                        interleave(of(0), of(1), of(2), quads);
+                    }
+                }
+            }
+        }
+        let slot = |i: usize| (first_line + i) % 3 * groups;
+        for group in 0..groups {
+            let mut sums = bias;
+            for (i, weights) in weights.iter().enumerate() {
+                let quads = &slots[slot(i) + group];
+                for (sum, (quad, weights)) in sums.iter_mut().zip(quads.as_chunks::<64>().0.iter().zip(weights)) {
+                    // SAFETY: 64 bytes of an array of 64.
+                    let quad = unsafe { _mm512_loadu_si512(quad.as_ptr().cast()) };
+                    *sum = _mm512_dpbusd_epi32(*sum, quad, *weights);
+                }
+            }
+            let codes = codes.of(sums, multiplier);
+            let x = group * N;
+            for n in 0..N.min(d.out_width - x) {
+                let to = &mut out[(y * d.out_width + x + n) * d.out_pixel + c..][..L];
+                // SAFETY: L bytes into a slice of L.
+                unsafe {
+                    match (L, n) {
+                        (64, _) => _mm512_storeu_si512(to.as_mut_ptr().cast(), codes),
+                        (32, 0) => _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_castsi512_si256(codes)),
+                        (32, _) => _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_extracti64x4_epi64::<1>(codes)),
+                        (_, 0) => _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_castsi512_si128(codes)),
+                        (_, 1) => _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_extracti32x4_epi32::<1>(codes)),
+                        (_, 2) => _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_extracti32x4_epi32::<2>(codes)),
+                        _ => _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_extracti32x4_epi32::<3>(codes)),
+                    }
+                }
+            }
         }
     }
 }
 
-/// 16 sums to 16 codes; see [`Requantise`].
+/// L codes from each of 64 / L places, one after the other.
 ///
 /// # Safety
-/// AVX-512 F, BW and VL; bias and multiplier hold 16 values from `first`.
+/// AVX-512 F; L bytes can be read at each of the first 64 / L places.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx2")]
-unsafe fn requantise_avx512(r: &Requantise, first: usize, sums: __m512i) -> __m128i {
-    // SAFETY: the caller vouches for 16 values from `first`.
-    let (bias, multiplier) = unsafe {
-        (_mm512_loadu_si512(r.bias.as_ptr().add(first).cast()), _mm512_loadu_ps(r.multiplier.as_ptr().add(first)))
-    };
-    let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_add_epi32(sums, bias)), multiplier);
-    // What exceeds i32 converts to its minimum, which is right below and wrong above: so bounded above.
-    let steps = _mm512_cvtps_epi32(_mm512_min_ps(scaled, _mm512_set1_ps(65_536.0)));
-    // Bounded below too, so that the zero point cannot wrap.
-    let steps = _mm512_max_epi32(steps, _mm512_set1_epi32(-65_536));
-    let codes = _mm512_add_epi32(steps, _mm512_set1_epi32(i32::from(r.zero_point)));
-    let codes = _mm512_max_epi32(codes, _mm512_set1_epi32(i32::from(r.low)));
-    _mm512_cvtepi32_epi8(_mm512_min_epi32(codes, _mm512_set1_epi32(i32::from(r.high))))
+#[target_feature(enable = "avx512f")]
+unsafe fn load<const L: usize>(from: [*const u8; 4]) -> __m512i {
+    // SAFETY: the caller vouches for the bytes.
+    unsafe {
+        match L {
+            64 => _mm512_loadu_si512(from[0].cast()),
+            32 => {
+                let [a, b] = [0, 1].map(|i: usize| _mm256_loadu_si256(from[i].cast()));
+                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b)
+            }
+            _ => {
+                let [a, b, c, d] = from.map(|from| _mm_loadu_si128(from.cast()));
+                let x = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
+                _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(x, c), d)
+            }
+        }
+    }
+}
+
+/// The bytes of `a`, `b`, `c` and a zero side by side.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn interleave(a: __m512i, b: __m512i, c: __m512i, to: &mut Quads) {
+    let zero = _mm512_setzero_si512();
+    let first = [_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b)];
+    let second = [_mm512_unpacklo_epi8(c, zero), _mm512_unpackhi_epi8(c, zero)];
+    for (i, to) in to.as_chunks_mut::<64>().0.iter_mut().enumerate() {
+        let (x, y) = (first[i / 2], second[i / 2]);
+        let quads = if i % 2 == 0 { _mm512_unpacklo_epi16(x, y) } else { _mm512_unpackhi_epi16(x, y) };
+        // SAFETY: 64 bytes into an array of 64.
+        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), quads) };
+    }
+}
+
+fn add_avx512(p: &Sum, a: &[u8], b: &[u8], out: &mut [u8]) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
+    fn wide(p: &Sum, a: &[u8], b: &[u8], out: &mut [u8]) {
+        portable::add_loop(p, a, b, out);
+    }
+    // SAFETY: the features were detected before this table entry was handed out.
+    unsafe { wide(p, a, b, out) }
+}
+
+fn multiply_avx512(p: &Product, a: &[u8], b: &[u8], out: &mut [u8]) {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2")]
+    fn wide(p: &Product, a: &[u8], b: &[u8], out: &mut [u8]) {
+        portable::multiply_loop(p, a, b, out);
+    }
+    // SAFETY: the features were detected before this table entry was handed out.
+    unsafe { wide(p, a, b, out) }
+}
+
+fn dot_avx512(codes: &[u8], weights: &[i8]) -> i32 {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vnni")]
+    fn wide(codes: &[u8], weights: &[i8]) -> i32 {
+        let (codes, rest) = codes.as_chunks::<64>();
+        let (weights, rest_weights) = weights.as_chunks::<64>();
+        let mut sum = _mm512_setzero_si512();
+        for (codes, weights) in codes.iter().zip(weights) {
+            // SAFETY: 64 bytes of arrays of 64.
+            let (codes, weights) =
+                unsafe { (_mm512_loadu_si512(codes.as_ptr().cast()), _mm512_loadu_si512(weights.as_ptr().cast())) };
+            sum = _mm512_dpbusd_epi32(sum, codes, weights);
+        }
+        _mm512_reduce_add_epi32(sum).wrapping_add(portable::dot_loop(rest, rest_weights))
+    }
+    // SAFETY: the features were detected before this table entry was handed out.
+    unsafe { wide(codes, weights) }
 }
 
 fn gemm_avx(g: &Gemm, out: &mut [u8]) {
