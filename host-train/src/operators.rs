@@ -4,11 +4,11 @@
 
 use crate::kernels::conv::{self, Geometry};
 use crate::kernels::{Activation, norm, pool};
+use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::autodiff::NodeId;
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, ExtensionType, Flex, backend_extension};
@@ -388,8 +388,7 @@ impl<C: CheckpointStrategy> TrainingOps for Autodiff<Flex, C> {
                 (Maybe::Present(r), Some(node))
             }
         };
-        let (y, mean, variance) =
-            Flex::normalisation(x.clone(), gamma.clone(), beta, residual, epsilon, activation);
+        let (y, mean, variance) = Flex::normalisation(x.clone(), gamma.clone(), beta, residual, epsilon, activation);
         let state = NormalisationState {
             x,
             y: (activation != Activation::None).then(|| y.clone()),

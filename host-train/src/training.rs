@@ -398,13 +398,7 @@ fn load_frames(
 
 impl Images {
     /// Images `indices` as a batch `[n, c, h, w]`; `augmenting` draws a fresh variant for `epoch`.
-    fn batch(
-        &self,
-        indices: &[usize],
-        epoch: usize,
-        augmenting: Option<&Recipe>,
-        input: &InputContract,
-    ) -> TensorData {
+    fn batch(&self, indices: &[usize], epoch: usize, augmenting: Option<&Recipe>, input: &InputContract) -> TensorData {
         match self {
             Images::Frames(frames) => {
                 let side = input.size as usize;

@@ -278,7 +278,7 @@ impl Prepared {
 
     /// Real value in steps of the output to a code.
     fn code(&self, steps: f32) -> u8 {
-        let code = (steps.round_ties_even() as i32).saturating_add(i32::from(self.output.1.zero_point));
+        let code = kernels::portable::round(steps) + i32::from(self.output.1.zero_point);
         code.clamp(i32::from(self.low), i32::from(self.high)) as u8
     }
 

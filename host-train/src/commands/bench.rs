@@ -133,7 +133,12 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
     }
     println!(
         "{}, {parameters} parameters, {} images of {}×{}, {} threads, {} operators; medians of {} steps",
-        args.network, args.batch, args.size, args.size, report["threads"], report["operators"].as_str().unwrap_or(""),
+        args.network,
+        args.batch,
+        args.size,
+        args.size,
+        report["threads"],
+        report["operators"].as_str().unwrap_or(""),
         args.steps
     );
     println!("training   {:>8} images/s", report["train_images_per_s"]);

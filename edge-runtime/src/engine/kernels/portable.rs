@@ -19,7 +19,7 @@ const MAGIC: f32 = 12_582_912.0;
 
 /// `value` rounded half to even; beyond ±2²¹, which is beyond every code, some integer as far out.
 #[inline(always)]
-fn round(value: f32) -> i32 {
+pub fn round(value: f32) -> i32 {
     let bounded = value.clamp(-2_097_152.0, 2_097_152.0);
     (bounded + MAGIC).to_bits() as i32 - MAGIC.to_bits() as i32
 }
