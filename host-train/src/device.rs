@@ -21,9 +21,12 @@ pub enum DeviceError {
     /// wgpu finds nothing to run on.
     #[error(
         "no graphics adapter was found: check the driver (vulkaninfo shows what there is), or leave out --device gpu \
-         to train on the CPU ({0})"
+         to train on the CPU"
     )]
-    NoAdapter(String),
+    NoAdapter,
+    /// There is a card, and it does not start.
+    #[error("the graphics card cannot be used ({0}): leave out --device gpu to train on the CPU")]
+    Refused(String),
 }
 
 /// Opens `place`, and says whose operators networks run on there.
@@ -34,9 +37,25 @@ pub fn open(place: Place) -> Result<(Device, Operators), DeviceError> {
     }
 }
 
+/// The first real card. A software rasteriser is none: it is slower than the CPU backend, and serves for tests alone, where
+/// `CUBECL_WGPU_DEFAULT_DEVICE=Cpu` asks for it.
 #[cfg(feature = "wgpu")]
 fn gpu() -> Result<Device, DeviceError> {
-    Device::wgpu_options().init().map_err(|e| DeviceError::NoAdapter(e.to_string()))
+    use burn::tensor::DeviceKind;
+    use burn::tensor::wgpu::WgpuInitError;
+    let kinds = match std::env::var_os("CUBECL_WGPU_DEFAULT_DEVICE") {
+        Some(_) => vec![DeviceKind::DefaultDevice],
+        None => vec![DeviceKind::DiscreteGpu(0), DeviceKind::IntegratedGpu(0), DeviceKind::VirtualGpu(0)],
+    };
+    let mut error = DeviceError::NoAdapter;
+    for kind in kinds {
+        match Device::wgpu_options().device_kind(kind).init() {
+            Ok(device) => return Ok(device),
+            Err(WgpuInitError::AdapterUnavailable { .. }) => {}
+            Err(e) => error = DeviceError::Refused(e.to_string()),
+        }
+    }
+    Err(error)
 }
 
 #[cfg(not(feature = "wgpu"))]

@@ -165,16 +165,29 @@ pub fn train(options: &Options, progress: &impl Progress) -> Result<Metrics, Tra
     let inference = options.device.clone();
     let device = inference.clone().autodiff();
     device.seed(recipe.seed);
-    let mut network = Network::new(recipe, LABELS.len(), options.operators, &device);
+    // Initial weights are drawn on the CPU, so that they are the same wherever they are trained.
+    let cpu = Device::flex().autodiff();
+    cpu.seed(recipe.seed);
+    let mut network = Network::new(recipe, LABELS.len(), options.operators, &cpu);
     let frozen = match (recipe.network.frozen(), &options.weights) {
         (Some(frozen), Some(weights)) => {
-            network = network.load_torchvision(weights, &device)?;
+            network = network.load_torchvision(weights, &cpu)?;
             if frozen > 0 { frozen + 1 } else { 0 }
         }
         (Some(1..), None) => return Err(WeightsError::Missing(recipe.name.clone()).into()),
         (None, Some(_)) => return Err(WeightsError::Unused(recipe.name.clone()).into()),
         (_, None) => 0,
     };
+    // Weights are drawn when they are first looked at, which counting them does.
+    progress.line(&format!(
+        "{} parameters, {} of {} stages frozen",
+        network.parameters(),
+        frozen,
+        network.stages.len()
+    ));
+    if device != cpu {
+        network = network.fork(&device);
+    }
 
     let train_frames = load_frames(options.dataset, &train_items, &contract, progress)?;
     let val_frames = load_frames(options.dataset, &val_items, &contract, progress)?;
