@@ -7,6 +7,7 @@ pub mod export;
 pub mod kernels;
 pub mod network;
 pub mod operators;
+pub mod optimizer;
 pub mod phantom;
 pub mod recipe;
 pub mod training;

@@ -4,9 +4,10 @@
 use crate::augment::{augment, rng};
 use crate::export;
 use crate::network::{Network, Operators, WeightsError, values};
+use crate::optimizer::adamw;
 use crate::recipe::{OperatingPointRule, Recipe, Schedule};
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::store::{ModuleRecord, RecordError};
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use edge_runtime::contract::{Activation, Contract, InputContract, OperatingPoint, Provenance, ranges_to_metadata};
@@ -209,7 +210,7 @@ pub fn train(options: &Options, progress: &impl Progress) -> Result<Metrics, Tra
         false => [1.0, 1.0],
     };
     let t = &recipe.train;
-    let mut optimizer: ModuleOptimizer = AdamWConfig::new().with_epsilon(1e-8).with_weight_decay(t.weight_decay).init();
+    let mut optimizer = adamw(t.weight_decay, options.operators);
     let mut state = State {
         recipe: recipe_text.clone(),
         data: data_digest.clone(),

@@ -1,9 +1,10 @@
 use crate::device::{self, Place};
 use crate::network::{Network, Operators, values};
+use crate::optimizer::adamw;
 use crate::recipe::{NetworkSpec, Recipe};
 use anyhow::{Result, bail};
 use burn::module::Module;
-use burn::optim::{AdamWConfig, GradientsParams};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, activation};
 use edge_runtime::measure::{median, peak_rss_mib};
 use edge_runtime::progress::Reporter;
@@ -64,7 +65,7 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
     let parameters = network.parameters();
     let dims = [args.batch as usize, channels as usize, args.size as usize, args.size as usize];
     let batch = |device: &Device| Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), device);
-    let mut optimizer = AdamWConfig::new().with_weight_decay(0.01).init();
+    let mut optimizer = adamw(0.01, operators);
 
     let (mut forward, mut backward, mut update, mut step) = (vec![], vec![], vec![], vec![]);
     let total = args.steps as usize + 2;

@@ -45,7 +45,7 @@ impl Activation {
 
 /// Runs `f` compiled for the widest vectors this processor has. What `f` calls must be inlined into it.
 #[inline(always)]
-fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     struct Run<F>(F);
     impl<R, F: FnOnce() -> R> NullaryFnOnce for Run<F> {
         type Output = R;
