@@ -179,7 +179,6 @@ pub fn train(options: &Options, progress: &impl Progress) -> Result<Metrics, Tra
         (None, Some(_)) => return Err(WeightsError::Unused(recipe.name.clone()).into()),
         (_, None) => 0,
     };
-    // Weights are drawn when they are first looked at, which counting them does.
     progress.line(&format!(
         "{} parameters, {} of {} stages frozen",
         network.parameters(),

@@ -363,7 +363,20 @@ impl Network {
             dropout: DropoutConfig::new(dropout).init(),
             linear: LinearConfig::new(from, labels).init(device),
         };
-        Network { stages, head, operators }
+        let network = Network { stages, head, operators };
+        network.draw();
+        network
+    }
+
+    /// Draws all random weights now, in the order of the forward pass: burn would draw each where and when it is first used.
+    fn draw(&self) {
+        for conv in self.stages.iter().flat_map(|s| s.convs.iter().chain(&s.shortcut)) {
+            conv.weight.val();
+        }
+        for linear in self.head.dense.iter().chain([&self.head.linear]) {
+            linear.weight.val();
+            linear.bias.as_ref().map(|b| b.val());
+        }
     }
 
     /// Trained parameters: all but the running statistics of batch norms.
