@@ -16,9 +16,10 @@ pub fn peak_rss_mib() -> Option<f64> {
     Some((kib / 1024.0 * 10.0).round() / 10.0)
 }
 
-/// Middle value; the upper of two. `None` of nothing.
-pub fn median(values: &[f64]) -> Option<f64> {
+/// The value that the share `p` of all `values` do not exceed (nearest rank); `None` of nothing.
+pub fn percentile(values: &[f64], p: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied()
+    let rank = ((p * sorted.len() as f64).ceil() as usize).max(1);
+    sorted.get(rank - 1).copied()
 }

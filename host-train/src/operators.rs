@@ -8,7 +8,7 @@ use burn::backend::autodiff::NodeId;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
 use burn::backend::flex::FlexTensor;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, AutodiffBackend, Backend, Dispatch, ExtensionType, Flex, backend_extension};
@@ -179,6 +179,25 @@ impl TrainingOps for Flex {
     }
 }
 
+/// The parents of a recorded operator that want a gradient, by position.
+fn parents<S, const N: usize>(ops: &Ops<S, N>) -> impl Fn(usize) -> Option<NodeId> + use<S, N> {
+    let ids = ops.parents.each_ref().map(|parent| parent.as_ref().map(|node| node.id));
+    move |i| ids.get(i).copied().flatten()
+}
+
+/// Enters an operator with output `y` into the graph, with its `state` if one of its `parents` wants a gradient.
+fn record<C: CheckpointStrategy, O: Backward<Flex, N>, const N: usize>(
+    operator: O,
+    parents: [NodeGuard; N],
+    state: O::State,
+    y: FlexTensor,
+) -> FloatTensor<Autodiff<Flex, C>> {
+    match operator.prepare::<C>(parents).compute_bound().stateful() {
+        OpsKind::Tracked(prep) => prep.finish(state, y),
+        OpsKind::UnTracked(prep) => prep.finish(y),
+    }
+}
+
 #[derive(Debug)]
 struct ConvolutionBackward;
 
@@ -192,47 +211,31 @@ struct ConvolutionState {
     activation: Activation,
 }
 
-fn convolution_backward(
-    [x, weight, bias]: [Option<NodeId>; 3],
-    state: ConvolutionState,
-    dy: FlexTensor,
-    grads: &mut Gradients,
-) {
-    let g = &state.geometry;
-    let mut dy = whole(dy);
-    if let Some(y) = &state.y {
-        norm::gate(state.activation, floats(y), tensor_mut(&mut dy));
-    }
-    if let Some(node) = bias {
-        grads.register::<Flex>(node, tensor(conv::bias_gradient(g.to, floats(&dy)), &[g.to]));
-    }
-    if let Some(node) = weight {
-        let dw = conv::weight_gradient(g, floats(&state.x), floats(&dy));
-        grads.register::<Flex>(node, tensor(dw, state.weight.layout().shape()));
-    }
-    // No node: the images themselves, or frozen stages; nothing is computed for them.
-    if let Some(node) = x {
-        let dx = conv::input_gradient(g, floats(&state.weight), floats(&dy));
-        grads.register::<Flex>(node, tensor(dx, &[g.n, g.h, g.w, g.from]));
-    }
-}
-
-impl Backward<Flex, 2> for ConvolutionBackward {
+/// Parents: input, weight, and the bias if there is one.
+impl<const N: usize> Backward<Flex, N> for ConvolutionBackward {
     type State = ConvolutionState;
 
-    fn backward(self, ops: Ops<Self::State, 2>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<Flex>(&ops.node);
-        let [x, weight] = ops.parents.map(|p| p.map(|node| node.id));
-        convolution_backward([x, weight, None], ops.state, dy, grads);
-    }
-}
-
-impl Backward<Flex, 3> for ConvolutionBackward {
-    type State = ConvolutionState;
-
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<Flex>(&ops.node);
-        convolution_backward(ops.parents.map(|p| p.map(|node| node.id)), ops.state, dy, grads);
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let parent = parents(&ops);
+        let (x, weight, bias) = (parent(0), parent(1), parent(2));
+        let state = ops.state;
+        let g = &state.geometry;
+        let mut dy = whole(grads.consume::<Flex>(&ops.node));
+        if let Some(y) = &state.y {
+            norm::gate(state.activation, floats(y), tensor_mut(&mut dy));
+        }
+        if let Some(node) = bias {
+            grads.register::<Flex>(node, tensor(conv::bias_gradient(g.to, floats(&dy)), &[g.to]));
+        }
+        if let Some(node) = weight {
+            let dw = conv::weight_gradient(g, floats(&state.x), floats(&dy));
+            grads.register::<Flex>(node, tensor(dw, state.weight.layout().shape()));
+        }
+        // No node: the images themselves, or frozen stages; nothing is computed for them.
+        if let Some(node) = x {
+            let dx = conv::input_gradient(g, floats(&state.weight), floats(&dy));
+            grads.register::<Flex>(node, tensor(dx, &[g.n, g.h, g.w, g.from]));
+        }
     }
 }
 
@@ -251,55 +254,39 @@ struct NormalisationState {
     activation: Activation,
 }
 
-fn normalisation_backward(
-    [x, gamma, beta, residual]: [Option<NodeId>; 4],
-    s: NormalisationState,
-    dy: FlexTensor,
-    grads: &mut Gradients,
-) {
-    let mut dy = whole(dy);
-    let statistics = norm::Statistics { mean: floats(&s.mean).to_vec(), variance: floats(&s.variance).to_vec() };
-    let shape = s.x.layout().shape();
-    // Without an activation the residual's gradient is the output's.
-    let mut dr = match (&residual, s.activation) {
-        (None, _) => None,
-        (Some(_), Activation::None) => Some(dy.clone()),
-        (Some(_), _) => Some(FlexTensor::zeros(shape.clone(), dy.dtype())),
-    };
-    let kept = if s.activation == Activation::None { None } else { dr.as_mut().map(tensor_mut) };
-    let tensors = (floats(&s.x), s.y.as_ref().map(floats), tensor_mut(&mut dy));
-    let out = norm::gradients(tensors, &statistics, floats(&s.gamma), s.epsilon, s.activation, kept);
-    let channels = out.gamma.len();
-    if let (Some(node), Some(dr)) = (residual, dr) {
-        grads.register::<Flex>(node, dr);
-    }
-    if let Some(node) = x {
-        grads.register::<Flex>(node, dy);
-    }
-    if let Some(node) = gamma {
-        grads.register::<Flex>(node, tensor(out.gamma, &[channels]));
-    }
-    if let Some(node) = beta {
-        grads.register::<Flex>(node, tensor(out.beta, &[channels]));
-    }
-}
-
-impl Backward<Flex, 3> for NormalisationBackward {
+/// Parents: input, γ, β, and the residual if there is one.
+impl<const N: usize> Backward<Flex, N> for NormalisationBackward {
     type State = NormalisationState;
 
-    fn backward(self, ops: Ops<Self::State, 3>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<Flex>(&ops.node);
-        let [x, gamma, beta] = ops.parents.map(|p| p.map(|node| node.id));
-        normalisation_backward([x, gamma, beta, None], ops.state, dy, grads);
-    }
-}
-
-impl Backward<Flex, 4> for NormalisationBackward {
-    type State = NormalisationState;
-
-    fn backward(self, ops: Ops<Self::State, 4>, grads: &mut Gradients, _: &mut Checkpointer) {
-        let dy = grads.consume::<Flex>(&ops.node);
-        normalisation_backward(ops.parents.map(|p| p.map(|node| node.id)), ops.state, dy, grads);
+    fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
+        let parent = parents(&ops);
+        let (x, gamma, beta, residual) = (parent(0), parent(1), parent(2), parent(3));
+        let s = ops.state;
+        let mut dy = whole(grads.consume::<Flex>(&ops.node));
+        let statistics = norm::Statistics { mean: floats(&s.mean).to_vec(), variance: floats(&s.variance).to_vec() };
+        let shape = s.x.layout().shape();
+        // Without an activation the residual's gradient is the output's.
+        let mut dr = match (&residual, s.activation) {
+            (None, _) => None,
+            (Some(_), Activation::None) => Some(dy.clone()),
+            (Some(_), _) => Some(FlexTensor::zeros(shape.clone(), dy.dtype())),
+        };
+        let kept = if s.activation == Activation::None { None } else { dr.as_mut().map(tensor_mut) };
+        let tensors = (floats(&s.x), s.y.as_ref().map(floats), tensor_mut(&mut dy));
+        let out = norm::gradients(tensors, &statistics, floats(&s.gamma), s.epsilon, s.activation, kept);
+        let channels = out.gamma.len();
+        if let (Some(node), Some(dr)) = (residual, dr) {
+            grads.register::<Flex>(node, dr);
+        }
+        if let Some(node) = x {
+            grads.register::<Flex>(node, dy);
+        }
+        if let Some(node) = gamma {
+            grads.register::<Flex>(node, tensor(out.gamma, &[channels]));
+        }
+        if let Some(node) = beta {
+            grads.register::<Flex>(node, tensor(out.beta, &[channels]));
+        }
     }
 }
 
@@ -345,32 +332,19 @@ impl<C: CheckpointStrategy> TrainingOps for Autodiff<Flex, C> {
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
         let (x, weight) = (contiguous(x), contiguous(weight));
-        let state = |y| ConvolutionState { x: x.clone(), weight: weight.clone(), y, geometry, activation };
-        match bias {
-            Maybe::Absent => {
-                let y = Flex::convolution(x.clone(), weight.clone(), Maybe::Absent, geometry, activation);
-                match Backward::<Flex, 2>::prepare::<C>(ConvolutionBackward, [x_node, weight_node])
-                    .compute_bound()
-                    .stateful()
-                {
-                    OpsKind::Tracked(prep) => prep.finish(state(None), y),
-                    OpsKind::UnTracked(prep) => prep.finish(y),
-                }
-            }
+        let (bias, bias_node) = match bias {
+            Maybe::Absent => (Maybe::Absent, None),
             Maybe::Present(bias) => {
-                let (bias, bias_node) = bias.into_parts();
-                let y = Flex::convolution(x.clone(), weight.clone(), Maybe::Present(bias), geometry, activation);
-                match Backward::<Flex, 3>::prepare::<C>(ConvolutionBackward, [x_node, weight_node, bias_node])
-                    .compute_bound()
-                    .stateful()
-                {
-                    OpsKind::Tracked(prep) => {
-                        let kept = (activation != Activation::None).then(|| y.clone());
-                        prep.finish(state(kept), y)
-                    }
-                    OpsKind::UnTracked(prep) => prep.finish(y),
-                }
+                let (bias, node) = bias.into_parts();
+                (Maybe::Present(bias), Some(node))
             }
+        };
+        let y = Flex::convolution(x.clone(), weight.clone(), bias, geometry, activation);
+        let kept = (activation != Activation::None).then(|| y.clone());
+        let state = ConvolutionState { x, weight, y: kept, geometry, activation };
+        match bias_node {
+            None => record::<C, _, 2>(ConvolutionBackward, [x_node, weight_node], state, y),
+            Some(bias_node) => record::<C, _, 3>(ConvolutionBackward, [x_node, weight_node, bias_node], state, y),
         }
     }
 
@@ -404,20 +378,8 @@ impl<C: CheckpointStrategy> TrainingOps for Autodiff<Flex, C> {
             activation,
         };
         let y = match residual_node {
-            None => match Backward::<Flex, 3>::prepare::<C>(NormalisationBackward, [x_node, gamma_node, beta_node])
-                .compute_bound()
-                .stateful()
-            {
-                OpsKind::Tracked(prep) => prep.finish(state, y),
-                OpsKind::UnTracked(prep) => prep.finish(y),
-            },
-            Some(r_node) => {
-                let nodes = [x_node, gamma_node, beta_node, r_node];
-                match Backward::<Flex, 4>::prepare::<C>(NormalisationBackward, nodes).compute_bound().stateful() {
-                    OpsKind::Tracked(prep) => prep.finish(state, y),
-                    OpsKind::UnTracked(prep) => prep.finish(y),
-                }
-            }
+            None => record::<C, _, 3>(NormalisationBackward, [x_node, gamma_node, beta_node], state, y),
+            Some(node) => record::<C, _, 4>(NormalisationBackward, [x_node, gamma_node, beta_node, node], state, y),
         };
         (y, Self::from_inner(mean), Self::from_inner(variance))
     }
@@ -426,19 +388,13 @@ impl<C: CheckpointStrategy> TrainingOps for Autodiff<Flex, C> {
         let (x, node) = x.into_parts();
         let x = contiguous(x);
         let y = Flex::max_pooling(x.clone(), geometry);
-        match MaxPoolingBackward.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, y.clone(), geometry), y),
-            OpsKind::UnTracked(prep) => prep.finish(y),
-        }
+        record::<C, _, 1>(MaxPoolingBackward, [node], (x, y.clone(), geometry), y)
     }
 
     fn average_pooling(x: FloatTensor<Self>, geometry: pool::Geometry) -> FloatTensor<Self> {
         let (x, node) = x.into_parts();
         let y = Flex::average_pooling(x, geometry);
-        match AveragePoolingBackward.prepare::<C>([node]).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(geometry, y),
-            OpsKind::UnTracked(prep) => prep.finish(y),
-        }
+        record::<C, _, 1>(AveragePoolingBackward, [node], geometry, y)
     }
 }
 

@@ -42,7 +42,7 @@ impl Optimizer for Fused {
         state: Option<AdamWState<D>>,
     ) -> (Tensor<D>, Option<AdamWState<D>>) {
         // The first step makes the state.
-        let Some(mut state) = state.filter(|s| s.momentum.max_moment_2.is_none()) else {
+        let Some(mut state) = state else {
             return self.burn.step(rate, weight, gradient, None);
         };
         let momentum = &mut state.momentum;

@@ -260,7 +260,8 @@ impl Recipe {
         Ok((recipe, text.to_owned()))
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// Says which value makes no sense, and what is possible.
+    pub fn check(&self) -> Result<(), String> {
         let t = &self.train;
         if t.epochs == 0 || t.batch < 2 || t.variants == 0 {
             return Err("train.epochs and train.variants must be at least 1, train.batch at least 2".into());
@@ -274,6 +275,9 @@ impl Recipe {
             || self.input.std <= 0.0
         {
             return Err("input.size must be 16 to 1024, input.channels 1 or 3, input.std above 0".into());
+        }
+        if size < 32 && !matches!(self.network, NetworkSpec::Cnn { .. }) {
+            return Err("input.size must be at least 32 for a network that shrinks its input 32 times".into());
         }
         match &self.network {
             NetworkSpec::Cnn { channels, .. } => {
@@ -295,9 +299,6 @@ impl Recipe {
             }
             NetworkSpec::Densenet121 { frozen, .. } if *frozen > 62 => {
                 return Err("network.frozen must be at most 62".into());
-            }
-            NetworkSpec::Resnet50 { .. } | NetworkSpec::Densenet121 { .. } if size < 32 => {
-                return Err("input.size must be at least 32 for a network that shrinks its input 32 times".into());
             }
             NetworkSpec::Resnet50 { .. } | NetworkSpec::Densenet121 { .. } => {}
         }

@@ -1,7 +1,7 @@
 use super::{Device, Failure};
 use crate::board::Budget;
 use crate::files::sha256_hex;
-use crate::measure::{cpu_ms, peak_rss_mib};
+use crate::measure::{cpu_ms, peak_rss_mib, percentile};
 use crate::radiograph::SourceFile;
 use crate::scan::{ModelId, scan, scan_source};
 use anyhow::{Context, anyhow};
@@ -100,9 +100,8 @@ fn round(v: f64) -> f64 {
 }
 
 /// Nearest-rank percentiles.
-fn percentiles(mut values: Vec<f64>) -> Value {
-    values.sort_by(f64::total_cmp);
-    let at = |p: f64| round(values[((p * values.len() as f64).ceil() as usize).clamp(1, values.len()) - 1]);
+fn percentiles(values: Vec<f64>) -> Value {
+    let at = |p: f64| percentile(&values, p).map(round);
     json!({"p50": at(0.50), "p95": at(0.95), "p99": at(0.99)})
 }
 

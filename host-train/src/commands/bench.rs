@@ -2,12 +2,13 @@ use crate::device::{self, Place};
 use crate::network::{Network, Operators, values};
 use crate::optimizer::adamw;
 use crate::recipe::{NetworkSpec, Recipe};
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, activation};
-use edge_runtime::measure::{median, peak_rss_mib};
+use edge_runtime::measure::{peak_rss_mib, percentile};
 use edge_runtime::progress::Reporter;
+use quantize::dataset::LABELS;
 use serde_json::json;
 use std::path::Path;
 use std::time::Instant;
@@ -47,14 +48,16 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
         "resnet50" => (NetworkSpec::Resnet50 { frozen: 0, dropout: 0.0 }, 3, 1000),
         "densenet121" => (NetworkSpec::Densenet121 { frozen: 0, dropout: 0.0 }, 3, 1000),
         other => {
-            let recipe: Recipe = match super::train::recipe(other) {
+            let mut recipe: Recipe = match super::train::recipe(other) {
                 Ok((recipe, _)) => recipe,
                 Err(_) if !Path::new(other).exists() => {
                     bail!("{other}: neither a recipe nor one of the networks {}", NETWORKS.join(", "))
                 }
                 Err(e) => return Err(e),
             };
-            (recipe.network, recipe.input.channels, 2)
+            recipe.input.size = args.size;
+            recipe.check().map_err(|reason| anyhow!("{other} at --size {}: {reason}", args.size))?;
+            (recipe.network, recipe.input.channels, LABELS.len())
         }
     };
     let (inference, own) = device::open(args.device)?;
@@ -108,7 +111,7 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
         progress.step("inference", i + 1, total, "");
     }
 
-    let median = |v: &[f64]| (median(v).unwrap_or(0.0) * 10.0).round() / 10.0;
+    let median = |v: &[f64]| (percentile(v, 0.5).unwrap_or(0.0) * 10.0).round() / 10.0;
     let rate = |ms: f64| (f64::from(args.batch) * 1e4 / ms).round() / 10.0;
     let report = json!({
         "network": args.network,
