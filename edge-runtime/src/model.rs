@@ -215,9 +215,17 @@ impl Model {
                 (floats(&outputs[0])?.to_vec(), map)
             }
             Engine::Integer { plan, codes, map } => plan.run(
-                |to| {
-                    for (pixel, to) in frame.pixels.iter().zip(to.chunks_exact_mut(channels)) {
-                        to.iter_mut().zip(codes).for_each(|(to, table)| *to = table[usize::from(*pixel)]);
+                |to| match codes.as_slice() {
+                    // One channel and three, with their number known to the compiler.
+                    [table] => to.iter_mut().zip(&frame.pixels).for_each(|(to, p)| *to = table[usize::from(*p)]),
+                    [a, b, c] => {
+                        let pixels = to.as_chunks_mut::<3>().0.iter_mut().zip(&frame.pixels);
+                        pixels.for_each(|(to, p)| *to = [a, b, c].map(|table| table[usize::from(*p)]));
+                    }
+                    _ => {
+                        for (pixel, to) in frame.pixels.iter().zip(to.chunks_exact_mut(channels)) {
+                            to.iter_mut().zip(codes).for_each(|(to, table)| *to = table[usize::from(*pixel)]);
+                        }
                     }
                 },
                 |logits, seen| {

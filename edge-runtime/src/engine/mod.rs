@@ -1,10 +1,9 @@
-//! tract plans and runs every network; its integer operators are ours ([`operators`]).
+//! tract plans and runs every network; its integer operators are ours ([`operators`]), their inner loops [`kernels`].
 
 pub mod arena;
-pub mod kernels;
 pub mod operators;
-mod scratch;
 
+pub use kernels;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 

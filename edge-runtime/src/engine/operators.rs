@@ -4,10 +4,12 @@
 //! its inputs and writes its output, so that nothing is allocated and no activation is copied on the way. What happens
 //! inside an operator is [`super::kernels`].
 
+use super::EngineError;
 use super::arena::{Arena, View};
-use super::kernels::{self, Depthwise, Gemm, Kernel, PANEL, Packed, Product, Requantise, Scaling, Sum};
-use super::{EngineError, scratch};
 use crate::network::{Network, Node, Op as LayerOp, Value, Weights, Window};
+use kernels::{
+    Area, Depthwise, Gemm, Kernel, MaxPool, Packed, Product, Requantise, Scaling, Sum, Windows, copy_pixels, scratch,
+};
 use rayon::prelude::*;
 use std::sync::Mutex;
 use tract_onnx::prelude::*;
@@ -159,9 +161,9 @@ struct Prepared {
 }
 
 enum Work {
-    Gemm { window: Window, weights: Packed },
+    Gemm { window: Window, weights: Packed, lie: Lie },
     Grouped { window: Window, groups: usize, weights: Weights, scaling: Scaling },
-    Depthwise { window: Window, weights: Vec<i8>, scaling: Scaling, taps: Vec<usize>, padded_width: usize },
+    Depthwise { window: Window, weights: Vec<i8>, scaling: Scaling },
     MaxPool { window: Window },
     AveragePool { window: Window, count_padding: bool },
     GlobalAveragePool,
@@ -178,10 +180,15 @@ impl Layer {
         let inputs: Vec<(View, Value)> = node.inputs.iter().map(|i| at(*i)).collect();
         let output = at(node.output?);
         let (x, y) = (&inputs[0].1, &output.1);
-        let scaling = |w: &Weights| Scaling {
-            bias: folded_bias(w, x.zero_point),
+        let scaling = |w: &Weights| {
             // Finite, whatever a file says: an infinite one times 0 would be no number.
-            multiplier: w.scales.iter().map(|s| (x.scale * s / y.scale).min(1e30)).collect(),
+            let multiplier = w.scales.iter().map(|s| (x.scale * s / y.scale).min(1e30)).collect();
+            Scaling::new(&w.codes, folded_bias(w, x.zero_point), multiplier)
+        };
+        let gemm = |window: Window, weights: &Weights| {
+            let lie = Lie::new(&window, &inputs[0].0, kernel);
+            let weights = Packed::new(&weights.codes, weights.bias.len(), lie.run, scaling(weights), kernel);
+            Work::Gemm { window, weights, lie }
         };
         let zero = [0, 1].map(|i: usize| f32::from(inputs.get(i).map_or(0, |v| v.1.zero_point)));
         let scale = [0, 1].map(|i: usize| inputs.get(i).map_or(1.0, |v| v.1.scale));
@@ -190,10 +197,9 @@ impl Layer {
             LayerOp::Conv { window, groups, weights } => {
                 let (groups, channels, outputs) = (*groups as usize, x.shape[2] as usize, weights.bias.len());
                 if groups == 1 {
-                    let weights = Packed::new(&weights.codes, outputs, scaling(weights), kernel);
-                    ("HilumConv", Work::Gemm { window: *window, weights })
+                    ("HilumConv", gemm(*window, weights))
                 } else if groups == channels && outputs == channels {
-                    ("HilumDepthwise", depthwise(*window, weights, scaling(weights), &inputs[0].0))
+                    ("HilumDepthwise", depthwise(*window, weights, scaling(weights)))
                 } else {
                     let scaling = scaling(weights);
                     ("HilumGroupedConv", Work::Grouped { window: *window, groups, weights: weights.clone(), scaling })
@@ -202,8 +208,7 @@ impl Layer {
             LayerOp::Dense { weights } => {
                 // A dense layer is a convolution whose window is the whole input.
                 let window = Window { kernel: [x.shape[0], x.shape[1]], ..Window::one() };
-                let weights = Packed::new(&weights.codes, weights.bias.len(), scaling(weights), kernel);
-                ("HilumDense", Work::Gemm { window, weights })
+                ("HilumDense", gemm(window, weights))
             }
             LayerOp::MaxPool { window } => ("HilumMaxPool", Work::MaxPool { window: *window }),
             LayerOp::AveragePool { window, count_padding } => {
@@ -230,19 +235,53 @@ impl Layer {
     }
 }
 
-fn depthwise(window: Window, weights: &Weights, mut scaling: Scaling, input: &View) -> Work {
-    let [_, width, channels] = input.shape;
+fn depthwise(window: Window, weights: &Weights, mut scaling: Scaling) -> Work {
+    let channels = weights.bias.len();
     let count = weights.codes.len() / channels;
     let by_tap = (0..count).flat_map(|t| (0..channels).map(move |c| weights.codes[c * count + t])).collect();
-    let unpadded = window.padding == [0; 4];
-    let padded_width = width + (window.padding[1] + window.padding[3]) as usize;
-    let pixel = if unpadded { input.pixel } else { channels };
-    let [_, kernel_w] = window.kernel.map(|k| k as usize);
-    let [down, right] = window.dilation.map(|d| d as usize);
-    let taps = (0..count).map(|t| (t / kernel_w * down * padded_width + t % kernel_w * right) * pixel).collect();
-    scaling.bias.resize(channels.next_multiple_of(PANEL), 0);
-    scaling.multiplier.resize(channels.next_multiple_of(PANEL), 0.0);
-    Work::Depthwise { window, weights: by_tap, scaling, taps, padded_width }
+    scaling.fill_up();
+    Work::Depthwise { window, weights: by_tap, scaling }
+}
+
+/// How the windows of a dense convolution lie in its input, or in the copy of it that has a border.
+struct Lie {
+    /// Codes that lie side by side in a window: all of it, a row or a tap.
+    run: usize,
+    /// Codes from the first of a window to the first of each run.
+    runs: Vec<usize>,
+    right: usize,
+    down: usize,
+    /// True if the windows lie over a copy.
+    copied: bool,
+    /// Codes that the last run is read beyond its end, because kernels take several at a time.
+    beyond: usize,
+}
+
+impl Lie {
+    fn new(window: &Window, input: &View, kernel: &Kernel) -> Lie {
+        let [_, width, channels] = input.shape;
+        let [kernel_h, kernel_w] = window.kernel.map(|k| k as usize);
+        let [stride_h, stride_w] = window.stride.map(|s| s as usize);
+        let [down, right] = window.dilation.map(|d| d as usize);
+        let lie = |copied: bool| {
+            let pixel = if copied { channels } else { input.pixel };
+            let width = width + (window.padding[1] + window.padding[3]) as usize;
+            let row = kernel_w == 1 || pixel == channels && right == 1;
+            let whole = row && (kernel_h == 1 || kernel_w == width && down == 1);
+            let (lines, taps, run) = match (whole, row) {
+                (true, _) => (1, 1, kernel_h * kernel_w * channels),
+                (_, true) => (kernel_h, 1, kernel_w * channels),
+                _ => (kernel_h, kernel_w, channels),
+            };
+            let runs = (0..lines).flat_map(|y| (0..taps).map(move |x| (y * down * width + x * right) * pixel));
+            let beyond = run.next_multiple_of(kernel.group) - run;
+            let (right, down) = (stride_w * pixel, stride_h * width * pixel);
+            Lie { run, runs: runs.collect(), right, down, copied, beyond }
+        };
+        // Without a border the input serves as it is, unless the last run would be read beyond its end.
+        let direct = lie(false);
+        if window.padding == [0; 4] && direct.beyond == 0 { direct } else { lie(true) }
+    }
 }
 
 /// The arena without the part that is written.
@@ -273,7 +312,8 @@ impl<'a> Rest<'a> {
 impl Prepared {
     fn requantise<'a>(&self, scaling: &'a Scaling) -> Requantise<'a> {
         let (bias, multiplier) = (&scaling.bias[..], &scaling.multiplier[..]);
-        Requantise { bias, multiplier, zero_point: self.output.1.zero_point, low: self.low, high: self.high }
+        let far = scaling.far;
+        Requantise { bias, multiplier, zero_point: self.output.1.zero_point, low: self.low, high: self.high, far }
     }
 
     /// Real value in steps of the output to a code.
@@ -291,10 +331,8 @@ impl Prepared {
         let (x_view, x_value) = &self.inputs[0];
         let x = rest.get(x_view);
         match &self.work {
-            Work::Gemm { window, weights } => self.run_gemm(window, weights, x, out),
-            Work::Depthwise { window, weights, scaling, taps, padded_width } => {
-                self.run_depthwise(window, weights, scaling, taps, *padded_width, x, out);
-            }
+            Work::Gemm { window, weights, lie } => self.run_gemm(window, weights, lie, x, out),
+            Work::Depthwise { window, weights, scaling } => self.run_depthwise(window, weights, scaling, x, out),
             Work::Grouped { window, groups, weights, scaling } => {
                 self.run_grouped(window, *groups, weights, &self.requantise(scaling), x, out);
             }
@@ -372,94 +410,75 @@ impl Prepared {
         }
     }
 
-    /// Dense convolution: a product of the windows' codes, gathered where they do not lie side by side already, and packed
-    /// weights.
-    fn run_gemm(&self, window: &Window, weights: &Packed, x: &[u8], out: &mut [u8]) {
-        let (view, value) = &self.inputs[0];
-        let out_view = &self.output.0;
-        let [_, out_width, _] = out_view.shape;
-        let requantise = self.requantise(&weights.scaling);
-        let whole_input = window.kernel.map(|k| k as usize) == view.shape[..2] && view.is_contiguous();
-        let side_by_side = window.is_pointwise() || whole_input && window.padding == [0; 4];
-        let direct = side_by_side && real_depth(view, window) == weights.depth;
+    /// Dense convolution: a product of the windows' codes, where they lie, and packed weights.
+    fn run_gemm(&self, window: &Window, weights: &Packed, lie: &Lie, x: &[u8], out: &mut [u8]) {
+        let (view, out_view) = (&self.inputs[0].0, &self.output.0);
         let rows = out_view.pixels();
         let work = rows * weights.depth * weights.columns;
-        if direct {
-            return self.in_parts(rows, work, out, |first, count, out| {
-                let a = &x[first * view.pixel..];
-                let out_row = out_view.pixel;
-                (self.kernel.gemm)(&Gemm { a, row: view.pixel, rows: count, weights, requantise, out_row }, out);
+        let requantise = self.requantise(&weights.scaling);
+        let windows = Windows { width: out_view.shape[1], right: lie.right, down: lie.down, runs: &lie.runs };
+        let over = |a: &[u8], out: &mut [u8]| {
+            self.in_parts(rows, work, out, |first, rows, out| {
+                (self.kernel.gemm)(
+                    &Gemm { a, windows, first, rows, weights, requantise, out_row: out_view.pixel },
+                    out,
+                );
             });
+        };
+        if !lie.copied {
+            return over(x, out);
         }
-        let [kernel_h, kernel_w] = window.kernel.map(|k| k as usize);
-        let [stride_h, stride_w] = window.stride.map(|s| s as usize);
-        let [down, right] = window.dilation.map(|d| d as usize);
-        let channels = view.shape[2];
-        self.padded(window, x, view, value.zero_point, |source, width, pixel| {
-            // Codes of a window row lie side by side unless pixels or taps are apart.
-            let run = if pixel == channels && right == 1 { kernel_w * channels } else { channels };
-            let runs = kernel_w * channels / run;
-            self.in_parts(rows, work, out, |first, count, out| {
-                // Parts of equal size: a small last one would read all weights for a few rows.
-                let parts = count.div_ceil((GATHERED / weights.depth).max(48)).max(1);
-                let block = count.div_ceil(parts).next_multiple_of(TILE);
-                scratch::with::<u8, _>(block * weights.depth + OVERRUN, |a| {
-                    for (at, out) in (first..first + count).step_by(block).zip(out.chunks_mut(block * out_view.pixel)) {
-                        let some = block.min(first + count - at);
-                        for r in 0..some {
-                            let (y, x) = ((at + r) / out_width * stride_h, (at + r) % out_width * stride_w);
-                            let mut to = r * weights.depth;
-                            for i in 0..kernel_h {
-                                let line = (y + i * down) * width + x;
-                                for j in 0..runs {
-                                    copy_run(source, (line + j * right) * pixel, a, to, run);
-                                    to += run;
-                                }
-                            }
-                        }
-                        let row = weights.depth;
-                        let gemm = Gemm { a, row, rows: some, weights, requantise, out_row: out_view.pixel };
-                        (self.kernel.gemm)(&gemm, out);
-                    }
-                });
-            });
+        let [height, width, channels] = view.shape;
+        let [top, left, bottom, right] = window.padding.map(|p| p as usize);
+        let line = (width + left + right) * channels;
+        scratch::with::<u8, _>((top + height + bottom) * line + lie.beyond, |to| {
+            let zero = self.inputs[0].1.zero_point;
+            to[..top * line].fill(zero);
+            to[(top + height) * line..].fill(zero);
+            for (y, to) in to.chunks_exact_mut(line).skip(top).take(height).enumerate() {
+                to[..left * channels].fill(zero);
+                to[(left + width) * channels..].fill(zero);
+                let image = left * channels..(left + width) * channels;
+                copy_pixels(&x[y * width * view.pixel..], view.pixel, &mut to[image], channels);
+            }
+            over(to, out);
         });
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn run_depthwise(
-        &self,
-        window: &Window,
-        weights: &[i8],
-        scaling: &Scaling,
-        taps: &[usize],
-        padded_width: usize,
-        x: &[u8],
-        out: &mut [u8],
-    ) {
-        let (view, value) = &self.inputs[0];
-        let out_view = &self.output.0;
-        let [out_height, out_width, channels] = out_view.shape;
-        let [stride_h, stride_w] = window.stride.map(|s| s as usize);
-        self.padded(window, x, view, value.zero_point, |input, _, pixel| {
-            let depthwise = Depthwise {
-                input,
-                taps,
-                down: stride_h * padded_width * pixel,
-                right: stride_w * pixel,
-                channels,
-                out_width,
-                out_pixel: out_view.pixel,
-                weights,
-                requantise: self.requantise(scaling),
-            };
-            let work = out_height * out_width * channels * taps.len();
-            // In rows of the image, which a kernel works on whole.
-            let row = out_width * out_view.pixel;
-            let threads = threads(work, out_height);
-            let rows = out_height.div_ceil(threads);
-            each_part(out, rows * row, threads, |i, out| (self.kernel.depthwise)(&depthwise, i * rows, out));
-        });
+    /// `window` over the input.
+    fn area<'a>(&self, window: &Window, x: &'a [u8]) -> Area<'a> {
+        let (view, out_view) = (&self.inputs[0].0, &self.output.0);
+        let [height, width, channels] = view.shape;
+        Area {
+            input: x,
+            height,
+            width,
+            pixel: view.pixel,
+            channels,
+            kernel: window.kernel.map(|k| k as usize),
+            stride: window.stride.map(|s| s as usize),
+            dilation: window.dilation.map(|d| d as usize),
+            padding: [window.padding[0] as usize, window.padding[1] as usize],
+            out_width: out_view.shape[1],
+            out_pixel: out_view.pixel,
+        }
+    }
+
+    fn run_depthwise(&self, window: &Window, weights: &[i8], scaling: &Scaling, x: &[u8], out: &mut [u8]) {
+        let area = self.area(window, x);
+        let zero_point = self.inputs[0].1.zero_point;
+        let depthwise = Depthwise { area, zero_point, weights, requantise: self.requantise(scaling) };
+        let taps = area.kernel[0] * area.kernel[1];
+        self.in_lines(taps, out, |first, out| (self.kernel.depthwise)(&depthwise, first, out));
+    }
+
+    /// Splits output lines, on which some kernels work whole, among threads: `work(first line, codes)`.
+    fn in_lines(&self, taps: usize, out: &mut [u8], body: impl Fn(usize, &mut [u8]) + Sync) {
+        let view = &self.output.0;
+        let [height, width, channels] = view.shape;
+        let threads = threads(height * width * channels * taps, height);
+        let lines = height.div_ceil(threads);
+        each_part(out, lines * width * view.pixel, threads, |i, out| body(i * lines, out));
     }
 
     /// Splits `rows` output pixels among threads: `work(first, count, codes)`.
@@ -470,53 +489,10 @@ impl Prepared {
         each_part(out, part * self.output.0.pixel, threads, |i, out| body(i * part, part.min(rows - i * part), out));
     }
 
-    /// Calls `work` with the input's codes, its width and its pixel step: padded in a buffer where the window asks for it.
-    fn padded<R>(
-        &self,
-        window: &Window,
-        x: &[u8],
-        view: &View,
-        zero: u8,
-        work: impl FnOnce(&[u8], usize, usize) -> R,
-    ) -> R {
-        let [height, width, channels] = view.shape;
-        let [top, left, bottom, right] = window.padding.map(|p| p as usize);
-        if window.padding == [0; 4] {
-            return work(x, width, view.pixel);
-        }
-        let padded_width = width + left + right;
-        let line = padded_width * channels;
-        scratch::with::<u8, _>((height + top + bottom) * line, |to| {
-            to[..top * line].fill(zero);
-            to[(top + height) * line..].fill(zero);
-            for (y, to) in to.chunks_exact_mut(line).skip(top).take(height).enumerate() {
-                to[..left * channels].fill(zero);
-                to[(left + width) * channels..].fill(zero);
-                let to = &mut to[left * channels..(left + width) * channels];
-                if view.pixel == channels {
-                    to.copy_from_slice(&x[y * width * channels..][..width * channels]);
-                } else {
-                    for (i, to) in to.chunks_exact_mut(channels).enumerate() {
-                        to.copy_from_slice(&x[(y * width + i) * view.pixel..][..channels]);
-                    }
-                }
-            }
-            work(to, padded_width, channels)
-        })
-    }
-
     fn run_max_pool(&self, window: &Window, x: &[u8], out: &mut [u8]) {
-        let (view, out_view) = (&self.inputs[0].0, &self.output.0);
-        let [height, width, channels] = view.shape;
-        for (at, pixel) in out.chunks_mut(out_view.pixel).enumerate() {
-            let pixel = &mut pixel[..channels];
-            pixel.fill(self.low);
-            for (iy, ix) in taps(window, at / out_view.shape[1], at % out_view.shape[1], height, width) {
-                let from = &x[(iy * width + ix) * view.pixel..][..channels];
-                pixel.iter_mut().zip(from).for_each(|(p, f)| *p = (*p).max(*f));
-            }
-            pixel.iter_mut().for_each(|p| *p = (*p).min(self.high));
-        }
+        let pool = MaxPool { area: self.area(window, x), low: self.low, high: self.high };
+        let taps = pool.area.kernel[0] * pool.area.kernel[1];
+        self.in_lines(taps, out, |first, out| (self.kernel.max_pool)(&pool, first, out));
     }
 
     fn run_average_pool(&self, window: &Window, count_padding: bool, x: &[u8], out: &mut [u8]) {
@@ -578,28 +554,8 @@ impl Prepared {
 /// Channels that are summed together outside the kernels.
 const LANES: usize = 16;
 
-/// Gathered codes that are worked on at once, unless 48 windows hold more: weights are read once for each such block.
-const GATHERED: usize = 192 * 1024;
-
 /// A multiple of every kernel's rows.
 const TILE: usize = 12;
-
-/// Codes that [`copy_run`] may write beyond its run.
-const OVERRUN: usize = 16;
-
-/// Copies `len` codes; a short run as a whole vector, whose surplus the next run overwrites.
-fn copy_run(from: &[u8], start: usize, to: &mut [u8], at: usize, len: usize) {
-    if len <= OVERRUN && start + OVERRUN <= from.len() {
-        to[at..at + OVERRUN].copy_from_slice(&from[start..start + OVERRUN]);
-    } else {
-        to[at..at + len].copy_from_slice(&from[start..start + len]);
-    }
-}
-
-/// Products in one sum of a dense convolution over `view`.
-fn real_depth(view: &View, window: &Window) -> usize {
-    view.shape[2] * window.kernel.iter().map(|k| *k as usize).product::<usize>()
-}
 
 /// Threads that `work` products in `parts` independent parts are worth.
 fn threads(work: usize, parts: usize) -> usize {

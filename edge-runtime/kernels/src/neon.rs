@@ -4,7 +4,7 @@
 //! Activations are taken as `code − 128`. |−128 · −127 · 2| < 2¹⁵, so two products never leave 16 bits unless a weight is
 //! −128; layers that have one take the products singly.
 
-use super::{Depthwise, Gemm, Kernel, PANEL, Requantise, assert_depthwise, assert_gemm, portable};
+use super::{Depthwise, Gemm, Inside, Kernel, PANEL, Requantise, assert_gemm, portable};
 use std::arch::aarch64::*;
 use std::arch::asm;
 
@@ -15,6 +15,7 @@ pub static KERNEL: Kernel = Kernel {
     signed: true,
     gemm,
     depthwise,
+    max_pool: portable::max_pool_loops,
     add: portable::add_loop,
     multiply: portable::multiply_loop,
     dot: portable::dot_loop,
@@ -24,15 +25,16 @@ fn gemm(g: &Gemm, out: &mut [u8]) {
     assert_gemm(g, out, KERNEL.group);
     let paired = !g.weights.lowest;
     for panel in 0..g.weights.columns.div_ceil(PANEL) {
+        let mut starts = g.windows.starts(g.first);
         let mut row = 0;
         while row < g.rows {
             // SAFETY: NEON is there on every aarch64; the rows and the panel exist, as asserted.
             unsafe {
                 match (g.rows - row >= 2, paired) {
-                    (true, true) => tile::<2, true>(g, panel, row, out),
-                    (true, false) => tile::<2, false>(g, panel, row, out),
-                    (false, true) => tile::<1, true>(g, panel, row, out),
-                    (false, false) => tile::<1, false>(g, panel, row, out),
+                    (true, true) => tile::<2, true>(g, panel, row, starts.take(), out),
+                    (true, false) => tile::<2, false>(g, panel, row, starts.take(), out),
+                    (false, true) => tile::<1, true>(g, panel, row, starts.take(), out),
+                    (false, false) => tile::<1, false>(g, panel, row, starts.take(), out),
                 }
             }
             row += 2;
@@ -57,66 +59,80 @@ fn repeat<const LANE: i32>(codes: int8x16_t) -> int8x16_t {
 /// R rows × 16 columns. Each register of sums holds two partial sums of two columns, so 2 rows take 16 of 32 registers.
 ///
 /// # Safety
-/// What [`assert_gemm`] checks; the panel and rows `row .. row + R` exist. With `PAIRED`, no weight is −128.
+/// What [`assert_gemm`] checks; the panel and rows `row .. row + R` exist, whose windows begin at `starts`. With `PAIRED`, no
+/// weight is −128.
 #[inline]
 #[target_feature(enable = "neon")]
-unsafe fn tile<const R: usize, const PAIRED: bool>(g: &Gemm, panel: usize, row: usize, out: &mut [u8]) {
-    let depth = g.weights.depth;
+unsafe fn tile<const R: usize, const PAIRED: bool>(
+    g: &Gemm,
+    panel: usize,
+    row: usize,
+    starts: [usize; R],
+    out: &mut [u8],
+) {
+    let (depth, run) = (g.weights.depth, g.weights.run);
     let flip = vdupq_n_s8(i8::MIN);
     let mut sums = [[vdupq_n_s32(0); 8]; R];
-    // SAFETY: the row and the panel exist.
-    let (a, b) = unsafe { (g.a.as_ptr().add(row * g.row), g.weights.codes.as_ptr().add(panel * PANEL * depth)) };
-    // Four weights of four columns.
-    // SAFETY: the panel holds 64 codes for each four along the depth.
-    let weights = |k: usize, four: usize| unsafe { vld1q_s8(b.add(k * PANEL + four * 16)) };
-    // Eight products along the depth, from two registers that repeat four codes.
-    let eight = |sums: &mut [[int32x4_t; 8]; R], k: usize, a: [[int8x16_t; 2]; R]| {
-        for four in 0..4 {
-            let (b0, b1) = (weights(k, four), weights(k + 4, four));
-            for (sums, a) in sums.iter_mut().zip(&a) {
-                let (low, high) = (2 * four, 2 * four + 1);
-                let mut first = vmull_s8(vget_low_s8(a[0]), vget_low_s8(b0));
-                let mut second = vmull_high_s8(a[0], b0);
-                if PAIRED {
-                    first = vmlal_s8(first, vget_low_s8(a[1]), vget_low_s8(b1));
-                    second = vmlal_high_s8(second, a[1], b1);
-                } else {
-                    sums[low] = vpadalq_s16(sums[low], vmull_s8(vget_low_s8(a[1]), vget_low_s8(b1)));
-                    sums[high] = vpadalq_s16(sums[high], vmull_high_s8(a[1], b1));
-                }
-                sums[low] = vpadalq_s16(sums[low], first);
-                sums[high] = vpadalq_s16(sums[high], second);
-            }
-        }
-    };
-    let mut k = 0;
-    while k + 16 <= depth {
-        let codes: [int8x16_t; R] = std::array::from_fn(|r| {
-            // SAFETY: 16 codes at `k` of an existing row.
-            veorq_s8(vreinterpretq_s8_u8(unsafe { vld1q_u8(a.add(r * g.row + k)) }), flip)
-        });
-        eight(&mut sums, k, codes.map(|c| [repeat::<0>(c), repeat::<1>(c)]));
-        eight(&mut sums, k + 8, codes.map(|c| [repeat::<2>(c), repeat::<3>(c)]));
-        k += 16;
-    }
-    if k + 8 <= depth {
-        let codes: [int8x16_t; R] = std::array::from_fn(|r| {
-            // SAFETY: eight codes at `k` of an existing row.
-            let eight = unsafe { vld1_u8(a.add(r * g.row + k)) };
-            veorq_s8(vreinterpretq_s8_u8(vcombine_u8(eight, eight)), flip)
-        });
-        eight(&mut sums, k, codes.map(|c| [repeat::<0>(c), repeat::<1>(c)]));
-        k += 8;
-    }
-    if k < depth {
-        for (r, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: four codes at `k`, as the depth is a multiple of 4, of an existing row.
-            let four = unsafe { vdupq_n_u32(a.add(r * g.row + k).cast::<u32>().read_unaligned()) };
-            let a = veorq_s8(vreinterpretq_s8_u32(four), flip);
+    for (i, offset) in g.windows.runs.iter().enumerate() {
+        // SAFETY: the windows and the panel exist, and `run` codes follow from the start of each run.
+        let (a, b) = unsafe {
+            (
+                starts.map(|start| g.a.as_ptr().add(start + offset)),
+                g.weights.codes.as_ptr().add(panel * PANEL * depth + i * run * PANEL),
+            )
+        };
+        // Four weights of four columns.
+        // SAFETY: the panel holds 64 codes for each four along the depth.
+        let weights = |k: usize, four: usize| unsafe { vld1q_s8(b.add(k * PANEL + four * 16)) };
+        // Eight products along the depth, from two registers that repeat four codes.
+        let eight = |sums: &mut [[int32x4_t; 8]; R], k: usize, a: [[int8x16_t; 2]; R]| {
             for four in 0..4 {
-                let b = weights(k, four);
-                sums[2 * four] = vpadalq_s16(sums[2 * four], vmull_s8(vget_low_s8(a), vget_low_s8(b)));
-                sums[2 * four + 1] = vpadalq_s16(sums[2 * four + 1], vmull_high_s8(a, b));
+                let (b0, b1) = (weights(k, four), weights(k + 4, four));
+                for (sums, a) in sums.iter_mut().zip(&a) {
+                    let (low, high) = (2 * four, 2 * four + 1);
+                    let mut first = vmull_s8(vget_low_s8(a[0]), vget_low_s8(b0));
+                    let mut second = vmull_high_s8(a[0], b0);
+                    if PAIRED {
+                        first = vmlal_s8(first, vget_low_s8(a[1]), vget_low_s8(b1));
+                        second = vmlal_high_s8(second, a[1], b1);
+                    } else {
+                        sums[low] = vpadalq_s16(sums[low], vmull_s8(vget_low_s8(a[1]), vget_low_s8(b1)));
+                        sums[high] = vpadalq_s16(sums[high], vmull_high_s8(a[1], b1));
+                    }
+                    sums[low] = vpadalq_s16(sums[low], first);
+                    sums[high] = vpadalq_s16(sums[high], second);
+                }
+            }
+        };
+        let mut k = 0;
+        while k + 16 <= run {
+            let codes: [int8x16_t; R] = std::array::from_fn(|r| {
+                // SAFETY: 16 codes at `k` of a run.
+                veorq_s8(vreinterpretq_s8_u8(unsafe { vld1q_u8(a[r].add(k)) }), flip)
+            });
+            eight(&mut sums, k, codes.map(|c| [repeat::<0>(c), repeat::<1>(c)]));
+            eight(&mut sums, k + 8, codes.map(|c| [repeat::<2>(c), repeat::<3>(c)]));
+            k += 16;
+        }
+        if k + 8 <= run {
+            let codes: [int8x16_t; R] = std::array::from_fn(|r| {
+                // SAFETY: eight codes at `k` of a run.
+                let eight = unsafe { vld1_u8(a[r].add(k)) };
+                veorq_s8(vreinterpretq_s8_u8(vcombine_u8(eight, eight)), flip)
+            });
+            eight(&mut sums, k, codes.map(|c| [repeat::<0>(c), repeat::<1>(c)]));
+            k += 8;
+        }
+        if k < run {
+            for (r, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: four codes at `k`, as a run is a multiple of 4, of a run.
+                let four = unsafe { vdupq_n_u32(a[r].add(k).cast::<u32>().read_unaligned()) };
+                let a = veorq_s8(vreinterpretq_s8_u32(four), flip);
+                for four in 0..4 {
+                    let b = weights(k, four);
+                    sums[2 * four] = vpadalq_s16(sums[2 * four], vmull_s8(vget_low_s8(a), vget_low_s8(b)));
+                    sums[2 * four + 1] = vpadalq_s16(sums[2 * four + 1], vmull_high_s8(a, b));
+                }
             }
         }
     }
@@ -190,18 +206,20 @@ impl Codes {
 }
 
 pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
-    let rows = assert_depthwise(d, first_row, out);
+    d.inside(first_row, out, depthwise_inside);
+}
+
+fn depthwise_inside(d: &Inside, out: &mut [u8]) {
     let fits = matches!(d.taps.len(), 1 | 9 | 25) && !d.weights.contains(&i8::MIN);
     let blocks = if fits { d.channels / PANEL } else { 0 };
     // So many rows at a time that preparing the weights of a block does not count, and no more, so that the rows are still
     // in the first-level cache for the next block.
     let some = (128 / d.out_width).max(1);
-    for first in (0..rows).step_by(some) {
-        let these = first_row + first..first_row + rows.min(first + some);
+    for first in (0..d.rows).step_by(some) {
+        let these = first..d.rows.min(first + some);
         let to = &mut out[first * d.out_width * d.out_pixel..];
         for c in (0..blocks).map(|block| block * PANEL) {
-            // SAFETY: NEON is there on every aarch64; `assert_depthwise` bounds the last window of the last row, and every
-            // other window lies before it.
+            // SAFETY: NEON is there on every aarch64; [`Inside`] holds every window.
             unsafe {
                 match d.taps.len() {
                     9 => depthwise_block::<9>(d, these.clone(), c, to),
@@ -212,7 +230,7 @@ pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
         }
     }
     if blocks * PANEL < d.channels {
-        portable::depthwise_loops(d, first_row..first_row + rows, blocks * PANEL, out);
+        portable::depthwise_loops(d, 0..d.rows, blocks * PANEL, out);
     }
 }
 
@@ -222,7 +240,7 @@ pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
 /// All windows of output rows `rows` and channels `c .. c + 16` lie inside input, weights, bias and multiplier; there are
 /// `TAPS` taps, no weight −128; `out` starts with the first row.
 #[target_feature(enable = "neon")]
-unsafe fn depthwise_block<const TAPS: usize>(d: &Depthwise, rows: std::ops::Range<usize>, c: usize, out: &mut [u8]) {
+unsafe fn depthwise_block<const TAPS: usize>(d: &Inside, rows: std::ops::Range<usize>, c: usize, out: &mut [u8]) {
     let flip = vdupq_n_s8(i8::MIN);
     let mut weights = [vdupq_n_s8(0); TAPS];
     // Σ w·a = Σ w·(a − 128) + 128 · Σ w

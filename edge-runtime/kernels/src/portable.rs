@@ -1,6 +1,6 @@
 //! Plain loops that the compiler vectorises for whatever the target has: the reference for every other kernel.
 
-use super::{Depthwise, Gemm, Kernel, PANEL, Product, Requantise, Sum, assert_depthwise, assert_gemm};
+use super::{Depthwise, Gemm, Inside, Kernel, MaxPool, PANEL, Product, Requantise, Sum, assert_gemm};
 
 /// The table entry.
 pub static KERNEL: Kernel = Kernel {
@@ -9,6 +9,7 @@ pub static KERNEL: Kernel = Kernel {
     signed: false,
     gemm,
     depthwise,
+    max_pool: max_pool_loops,
     add: add_loop,
     multiply: multiply_loop,
     dot: dot_loop,
@@ -37,13 +38,17 @@ fn gemm(g: &Gemm, out: &mut [u8]) {
     for (panel, b) in w.codes.chunks_exact(PANEL * w.depth).enumerate() {
         let first = panel * PANEL;
         let width = PANEL.min(w.columns - first);
+        let mut starts = g.windows.starts(g.first);
         for row in 0..g.rows {
-            let a = &g.a[row * g.row..][..w.depth];
+            let [start] = starts.take();
             let mut sums = [0i32; PANEL];
-            for (a, b) in a.as_chunks::<2>().0.iter().zip(b.as_chunks::<{ PANEL * 2 }>().0) {
-                let [a0, a1] = a.map(i32::from);
-                for (sum, b) in sums.iter_mut().zip(b.as_chunks::<2>().0) {
-                    *sum += a0 * i32::from(b[0]) + a1 * i32::from(b[1]);
+            for (run, b) in g.windows.runs.iter().zip(b.chunks_exact(PANEL * w.run)) {
+                let a = &g.a[start + run..][..w.run];
+                for (a, b) in a.as_chunks::<2>().0.iter().zip(b.as_chunks::<{ PANEL * 2 }>().0) {
+                    let [a0, a1] = a.map(i32::from);
+                    for (sum, b) in sums.iter_mut().zip(b.as_chunks::<2>().0) {
+                        *sum += a0 * i32::from(b[0]) + a1 * i32::from(b[1]);
+                    }
                 }
             }
             let to = &mut out[row * g.out_row + first..][..width];
@@ -55,8 +60,50 @@ fn gemm(g: &Gemm, out: &mut [u8]) {
 }
 
 fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
-    let rows = assert_depthwise(d, first_row, out);
-    depthwise_loops(d, first_row..first_row + rows, 0, out);
+    d.inside(first_row, out, |d, out| depthwise_loops(d, 0..d.rows, 0, out));
+}
+
+/// Codes that are compared together.
+const COMPARED: usize = 16;
+
+/// [`Kernel::max_pool`], also compiled for wider vectors by the other kernels.
+#[inline(always)]
+pub fn max_pool_loops(p: &MaxPool, first_row: usize, out: &mut [u8]) {
+    let a = &p.area;
+    let rows = a.check(out);
+    for (row, y) in (first_row..first_row + rows).enumerate() {
+        let lines = a.inside(y, 0, a.height);
+        for x in 0..a.out_width {
+            let columns = a.inside(x, 1, a.width);
+            let to = &mut out[(row * a.out_width + x) * a.out_pixel..][..a.channels];
+            let (wide, rest) = to.as_chunks_mut::<COMPARED>();
+            for (c, to) in wide.iter_mut().enumerate() {
+                let mut most = [p.low; COMPARED];
+                for y in lines.clone() {
+                    for x in columns.clone() {
+                        let at = (y * a.width + x) * a.pixel + c * COMPARED;
+                        let Some(from) = a.input[at..].first_chunk::<COMPARED>() else { continue };
+                        for i in 0..COMPARED {
+                            most[i] = most[i].max(from[i]);
+                        }
+                    }
+                }
+                for i in 0..COMPARED {
+                    to[i] = most[i].min(p.high);
+                }
+            }
+            let done = a.channels - rest.len();
+            for (c, to) in rest.iter_mut().enumerate() {
+                let mut most = p.low;
+                for y in lines.clone() {
+                    for x in columns.clone() {
+                        most = most.max(a.input[(y * a.width + x) * a.pixel + done + c]);
+                    }
+                }
+                *to = most.min(p.high);
+            }
+        }
+    }
 }
 
 /// Channels that are summed together: 64 bytes of `i32` sums stay in registers on every target.
@@ -64,7 +111,7 @@ const LANES: usize = 16;
 
 /// The depthwise loops over channels `from ..`, also compiled for wider vectors by the other kernels.
 #[inline(always)]
-pub fn depthwise_loops(d: &Depthwise, rows: std::ops::Range<usize>, from: usize, out: &mut [u8]) {
+pub(crate) fn depthwise_loops(d: &Inside, rows: std::ops::Range<usize>, from: usize, out: &mut [u8]) {
     for (y, row) in rows.enumerate() {
         for x in 0..d.out_width {
             let corner = row * d.down + x * d.right;

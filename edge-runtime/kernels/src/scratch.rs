@@ -21,6 +21,7 @@ macro_rules! scratch {
 }
 scratch!(u8);
 scratch!(i16);
+scratch!(usize);
 
 /// Lends a buffer of at least `len` items, with whatever was left in it.
 pub fn with<T: Scratch + Copy + Default, R>(len: usize, work: impl FnOnce(&mut [T]) -> R) -> R {

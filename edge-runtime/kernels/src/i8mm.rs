@@ -14,14 +14,20 @@ pub static KERNEL: Kernel = Kernel { name: "i8mm", group: 8, signed: false, gemm
 fn gemm(g: &Gemm, out: &mut [u8]) {
     assert_gemm(g, out, KERNEL.group);
     for panel in 0..g.weights.columns.div_ceil(PANEL) {
+        let mut starts = g.windows.starts(g.first);
         let mut row = 0;
         while row < g.rows {
             let count = (g.rows - row).min(4);
             // SAFETY: `i8mm` was detected before this table entry was handed out; the panel and the rows exist, as asserted.
             unsafe {
                 match count {
-                    3.. => tile::<2>(g, panel, row, count, out),
-                    _ => tile::<1>(g, panel, row, count, out),
+                    4 => tile::<2>(g, panel, row, [starts.take(), starts.take()], count, out),
+                    3 => {
+                        let [a, b, c] = starts.take();
+                        tile::<2>(g, panel, row, [[a, b], [c, c]], count, out);
+                    }
+                    2 => tile::<1>(g, panel, row, [starts.take()], count, out),
+                    _ => tile::<1>(g, panel, row, [[starts.take::<1>()[0]; 2]], count, out),
                 }
             }
             row += count;
@@ -44,27 +50,36 @@ fn usmmla(mut sum: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
 /// P pairs of rows × 16 columns; the last row stands for itself twice where `rows` is odd.
 ///
 /// # Safety
-/// `i8mm`; what [`assert_gemm`] checks; the panel and rows `row .. row + rows` exist, `2·P − 1 ≤ rows ≤ 2·P`.
+/// `i8mm`; what [`assert_gemm`] checks; the panel and rows `row .. row + rows` exist, `2·P − 1 ≤ rows ≤ 2·P`, whose
+/// windows begin at `starts`.
 #[target_feature(enable = "neon,i8mm")]
-unsafe fn tile<const P: usize>(g: &Gemm, panel: usize, row: usize, rows: usize, out: &mut [u8]) {
-    let depth = g.weights.depth;
+unsafe fn tile<const P: usize>(
+    g: &Gemm,
+    panel: usize,
+    row: usize,
+    starts: [[usize; 2]; P],
+    rows: usize,
+    out: &mut [u8],
+) {
+    let (depth, run) = (g.weights.depth, g.weights.run);
     let mut sums = [[vdupq_n_s32(0); 8]; P];
-    // SAFETY: the row and the panel exist.
-    let (a, b) = unsafe { (g.a.as_ptr().add(row * g.row), g.weights.codes.as_ptr().add(panel * PANEL * depth)) };
-    for k in (0..depth).step_by(8) {
-        let a: [uint8x16_t; P] = std::array::from_fn(|p| {
-            // SAFETY: eight codes at `k`, a multiple of 8 below the depth, of existing rows.
-            unsafe {
-                let first = vld1_u8(a.add(2 * p * g.row + k));
-                let second = vld1_u8(a.add((2 * p + 1).min(rows - 1) * g.row + k));
-                vcombine_u8(first, second)
-            }
-        });
-        for v in 0..8 {
-            // SAFETY: the panel holds 128 codes for each eight along the depth.
-            let weights = unsafe { vld1q_s8(b.add(k * PANEL + v * 16)) };
-            for (sums, a) in sums.iter_mut().zip(a) {
-                sums[v] = usmmla(sums[v], a, weights);
+    for (i, offset) in g.windows.runs.iter().enumerate() {
+        // SAFETY: the windows and the panel exist, and `run` codes follow from the start of each run.
+        let (a, b) = unsafe {
+            (
+                starts.map(|pair| pair.map(|start| g.a.as_ptr().add(start + offset))),
+                g.weights.codes.as_ptr().add(panel * PANEL * depth + i * run * PANEL),
+            )
+        };
+        for k in (0..run).step_by(8) {
+            // SAFETY: eight codes at `k`, a multiple of 8 below the length of a run.
+            let a = a.map(|[first, second]| unsafe { vcombine_u8(vld1_u8(first.add(k)), vld1_u8(second.add(k))) });
+            for v in 0..8 {
+                // SAFETY: the panel holds 128 codes for each eight along the depth.
+                let weights = unsafe { vld1q_s8(b.add(k * PANEL + v * 16)) };
+                for (sums, a) in sums.iter_mut().zip(a) {
+                    sums[v] = usmmla(sums[v], a, weights);
+                }
             }
         }
     }

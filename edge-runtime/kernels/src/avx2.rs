@@ -3,12 +3,13 @@
 //! `pmaddubsw`, which others use here, saturates at 16 bits and gives other results than VNNI; this does not, and needs no
 //! more multiplications: both take one of the two multiplying ports for 16 products.
 
-use super::{Depthwise, Gemm, Kernel, PANEL, Product, Requantise, Sum, assert_depthwise, assert_gemm, portable};
-use crate::engine::scratch;
+use super::{Depthwise, Gemm, Inside, Kernel, MaxPool, PANEL, Product, Requantise, Sum, assert_gemm, portable};
+use crate::scratch;
 use std::arch::x86_64::*;
 
 /// The table entry. Only [`super::available`] hands it out, and only where AVX2 is there.
-pub static KERNEL: Kernel = Kernel { name: "avx2", group: 2, signed: false, gemm, depthwise, add, multiply, dot };
+pub static KERNEL: Kernel =
+    Kernel { name: "avx2", group: 2, signed: false, gemm, depthwise, max_pool, add, multiply, dot };
 
 /// True if this processor runs [`KERNEL`]. Sums of activations need FMA.
 pub fn is_there() -> bool {
@@ -91,13 +92,23 @@ fn gemm(g: &Gemm, out: &mut [u8]) {
 /// Rows `first .. first + rows` of the activations as `i16`, side by side.
 #[target_feature(enable = "avx2")]
 fn widen(g: &Gemm, first: usize, rows: usize, wide: &mut [i16]) {
-    let depth = g.weights.depth;
+    let (depth, run) = (g.weights.depth, g.weights.run);
     let each = |from: &[u8], to: &mut [i16]| to.iter_mut().zip(from).for_each(|(t, f)| *t = i16::from(*f));
-    if g.row == depth {
-        return each(&g.a[first * depth..(first + rows) * depth], wide);
+    let mut starts = g.windows.starts(g.first + first);
+    if g.windows.runs == [0] && g.windows.right == run && g.windows.down == g.windows.width * run {
+        let [start] = starts.take();
+        return each(&g.a[start..][..rows * run], wide);
     }
-    for (r, to) in wide.chunks_exact_mut(depth).enumerate().take(rows) {
-        each(&g.a[(first + r) * g.row..][..depth], to);
+    for row in 0..rows {
+        let [start] = starts.take();
+        for (i, offset) in g.windows.runs.iter().enumerate() {
+            let (from, to) = (start + offset, row * depth + i * run);
+            // A short run as a whole vector, whose surplus the next run overwrites.
+            match (g.a[from..].first_chunk::<16>(), wide[to..].first_chunk_mut::<16>()) {
+                (Some(codes), Some(wide)) if run <= 16 => *wide = codes.map(i16::from),
+                _ => each(&g.a[from..][..run], &mut wide[to..][..run]),
+            }
+        }
     }
 }
 
@@ -246,6 +257,8 @@ unsafe fn six_by_sixteen<const R: usize, const V: usize>(
 
 /// The constants of [`Requantise`] in registers.
 struct Codes {
+    /// No sum needs bounding before it becomes an integer.
+    near: bool,
     bound: __m256,
     zero_point: __m256i,
     low: __m256i,
@@ -258,6 +271,7 @@ impl Codes {
     #[target_feature(enable = "avx2")]
     fn new(r: &Requantise) -> Codes {
         Codes {
+            near: !r.far,
             bound: _mm256_set1_ps(65_536.0),
             zero_point: _mm256_set1_epi16(i16::from(r.zero_point)),
             low: _mm256_set1_epi8(r.low as i8),
@@ -283,7 +297,7 @@ impl Codes {
             let scaled = _mm256_mul_ps(_mm256_cvtepi32_ps(sum), multiplier);
             // What exceeds i32 converts to its minimum, which is right below and wrong above: so bounded above, beyond
             // every code.
-            *steps = _mm256_cvtps_epi32(_mm256_min_ps(scaled, self.bound));
+            *steps = _mm256_cvtps_epi32(if self.near { scaled } else { _mm256_min_ps(scaled, self.bound) });
         }
         // All packings saturate, so nothing wraps on the way to the clamp.
         let first = _mm256_adds_epi16(_mm256_packs_epi32(steps[0], steps[1]), self.zero_point);
@@ -332,19 +346,22 @@ pub(super) unsafe fn requantise16(r: &Requantise, first: usize, sums: [__m256i; 
 }
 
 pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
-    let rows = assert_depthwise(d, first_row, out);
+    d.inside(first_row, out, inside);
+}
+
+/// [`depthwise`] where all windows lie inside.
+pub(super) fn inside(d: &Inside, out: &mut [u8]) {
     let blocks = if matches!(d.taps.len(), 1 | 9 | 25) { d.channels / PANEL } else { 0 };
     // So many rows at a time that preparing the weights of a block does not count, and no more, so that the rows are still
     // in the first-level cache for the next block.
     let some = (128 / d.out_width).max(1);
-    for first in (0..rows).step_by(some) {
-        let these = first_row + first..first_row + rows.min(first + some);
+    for first in (0..d.rows).step_by(some) {
+        let these = first..d.rows.min(first + some);
         let to = &mut out[first * d.out_width * d.out_pixel..];
         let mut c = 0;
         while c < blocks * PANEL {
             let these = these.clone();
-            // SAFETY: AVX2 was detected before this table entry was handed out; `assert_depthwise` bounds the last window
-            // of the last row, and every other window lies before it.
+            // SAFETY: AVX2 was detected before this table entry was handed out; [`Inside`] holds every window.
             c += unsafe {
                 match (d.taps.len(), c + 2 * PANEL <= d.channels) {
                     (1, true) => depthwise_block::<1, 2>(d, these, c, to),
@@ -359,12 +376,12 @@ pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
     }
     if blocks * PANEL < d.channels {
         // SAFETY: AVX2 was detected.
-        unsafe { depthwise_rest(d, first_row..first_row + rows, blocks * PANEL, out) };
+        unsafe { depthwise_rest(d, 0..d.rows, blocks * PANEL, out) };
     }
 }
 
 #[target_feature(enable = "avx2")]
-pub(super) fn depthwise_rest(d: &Depthwise, rows: std::ops::Range<usize>, from: usize, out: &mut [u8]) {
+pub(super) fn depthwise_rest(d: &Inside, rows: std::ops::Range<usize>, from: usize, out: &mut [u8]) {
     portable::depthwise_loops(d, rows, from, out);
 }
 
@@ -394,7 +411,7 @@ unsafe fn load<const L: usize>(from: *const u8) -> __m256i {
 /// are `2 · PAIRS − 1` taps; `out` starts with the first row.
 #[target_feature(enable = "avx2")]
 unsafe fn depthwise_block<const PAIRS: usize, const L: usize>(
-    d: &Depthwise,
+    d: &Inside,
     rows: std::ops::Range<usize>,
     c: usize,
     out: &mut [u8],
@@ -467,6 +484,15 @@ unsafe fn depthwise_block<const PAIRS: usize, const L: usize>(
         }
     }
     PANEL * L
+}
+
+pub(super) fn max_pool(p: &MaxPool, first_row: usize, out: &mut [u8]) {
+    #[target_feature(enable = "avx2")]
+    fn wide(p: &MaxPool, first_row: usize, out: &mut [u8]) {
+        portable::max_pool_loops(p, first_row, out);
+    }
+    // SAFETY: AVX2 was detected before this table entry was handed out.
+    unsafe { wide(p, first_row, out) }
 }
 
 pub(super) fn add(p: &Sum, a: &[u8], b: &[u8], out: &mut [u8]) {

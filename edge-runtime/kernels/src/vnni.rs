@@ -3,8 +3,10 @@
 //! Two table entries: AVX-512 VNNI (servers, 512-bit registers) and AVX-VNNI (small Intel cores, 256-bit), whose depthwise and
 //! element-wise loops are those of AVX2.
 
-use super::{Depthwise, Gemm, Kernel, PANEL, Product, Requantise, Sum, assert_depthwise, assert_gemm, avx2, portable};
-use crate::engine::scratch;
+use super::{
+    Area, Depthwise, Gemm, Inside, Kernel, MaxPool, PANEL, Product, Requantise, Sum, assert_gemm, avx2, portable,
+};
+use crate::scratch;
 use std::arch::x86_64::*;
 
 /// AVX-512 VNNI. Only [`super::available`] hands it out, and only where [`has_avx512`] holds.
@@ -14,6 +16,7 @@ pub static AVX512: Kernel = Kernel {
     signed: false,
     gemm: gemm_avx512,
     depthwise: depthwise_avx512,
+    max_pool: max_pool_avx512,
     add: add_avx512,
     multiply: multiply_avx512,
     dot: dot_avx512,
@@ -24,6 +27,7 @@ pub static AVX: Kernel = Kernel {
     name: "avx-vnni",
     gemm: gemm_avx,
     depthwise: avx2::depthwise,
+    max_pool: avx2::max_pool,
     add: avx2::add,
     multiply: avx2::multiply,
     dot: avx2::dot,
@@ -72,27 +76,34 @@ fn gemm_avx512(g: &Gemm, out: &mut [u8]) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
 unsafe fn panels_avx512<const P: usize, const R: usize>(g: &Gemm, panel: usize, out: &mut [u8]) {
     let mut row = 0;
+    let mut starts = g.windows.starts(g.first);
     // SAFETY: every tile stays below `g.rows`.
     unsafe {
         while row + R <= g.rows {
-            tile_avx512::<P, R>(g, panel, row, out);
+            tile_avx512::<P, R>(g, panel, row, starts.take(), out);
             row += R;
         }
         while row + 2 <= g.rows {
-            tile_avx512::<P, 2>(g, panel, row, out);
+            tile_avx512::<P, 2>(g, panel, row, starts.take(), out);
             row += 2;
         }
         if row < g.rows {
-            tile_avx512::<P, 1>(g, panel, row, out);
+            tile_avx512::<P, 1>(g, panel, row, starts.take(), out);
         }
     }
 }
 
 /// # Safety
-/// As [`panels_avx512`]; rows `row .. row + R` exist.
+/// As [`panels_avx512`]; rows `row .. row + R` exist, and their windows begin at `starts`.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
-unsafe fn tile_avx512<const P: usize, const R: usize>(g: &Gemm, panel: usize, row: usize, out: &mut [u8]) {
-    let depth = g.weights.depth;
+unsafe fn tile_avx512<const P: usize, const R: usize>(
+    g: &Gemm,
+    panel: usize,
+    row: usize,
+    starts: [usize; R],
+    out: &mut [u8],
+) {
+    let (depth, run) = (g.weights.depth, g.weights.run);
     let first = panel * PANEL;
     let mut sums = [[_mm512_setzero_si512(); P]; R];
     for p in 0..P {
@@ -100,27 +111,60 @@ unsafe fn tile_avx512<const P: usize, const R: usize>(g: &Gemm, panel: usize, ro
         let bias = unsafe { _mm512_loadu_si512(g.requantise.bias.as_ptr().add(first + p * PANEL).cast()) };
         sums.iter_mut().for_each(|sums| sums[p] = bias);
     }
-    // SAFETY: the row and the panel exist.
-    let (a, b) = unsafe { (g.a.as_ptr().add(row * g.row), g.weights.codes.as_ptr().add(first * depth)) };
-    for k in (0..depth).step_by(4) {
-        let mut weights = [_mm512_setzero_si512(); P];
-        for (p, weights) in weights.iter_mut().enumerate() {
-            // SAFETY: a panel holds 64 codes for each four along the depth.
-            let at = unsafe { b.add(p * PANEL * depth + k * PANEL) };
-            // SAFETY: as above.
-            *weights = unsafe { _mm512_loadu_si512(at.cast()) };
-            // Panels are longer than the first-level cache; asking ahead brings 3 % on ResNet50.
-            _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD * 4 * PANEL));
+    // SAFETY: the panel exists.
+    let mut b = unsafe { g.weights.codes.as_ptr().add(first * depth) };
+    for offset in g.windows.runs {
+        let mut a = [g.a.as_ptr(); R];
+        for (a, start) in a.iter_mut().zip(starts) {
+            // SAFETY: the windows exist, and `run` codes follow from the start of each run.
+            *a = unsafe { a.add(start + offset) };
         }
-        for (r, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: four codes at `k < depth`, a multiple of 4, of an existing row, read as one unaligned `i32`.
-            let four = _mm512_set1_epi32(unsafe { a.add(r * g.row + k).cast::<i32>().read_unaligned() });
-            for (sum, weights) in sums.iter_mut().zip(weights) {
-                *sum = _mm512_dpbusd_epi32(*sum, four, weights);
+        for k in (0..run).step_by(4) {
+            let mut weights = [_mm512_setzero_si512(); P];
+            for (p, weights) in weights.iter_mut().enumerate() {
+                // SAFETY: a panel holds 64 codes for each four along the depth.
+                let at = unsafe { b.add(p * PANEL * depth) };
+                // SAFETY: as above.
+                *weights = unsafe { _mm512_loadu_si512(at.cast()) };
+                // Panels are longer than the first-level cache; asking ahead brings 3 % on ResNet50.
+                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD * 4 * PANEL));
+            }
+            b = b.wrapping_add(4 * PANEL);
+            for (a, sums) in a.iter().zip(&mut sums) {
+                // SAFETY: four codes at `k`, a multiple of 4 below the length of a run, read as one unaligned `i32`.
+                let four = _mm512_set1_epi32(unsafe { a.add(k).cast::<i32>().read_unaligned() });
+                for (sum, weights) in sums.iter_mut().zip(weights) {
+                    *sum = _mm512_dpbusd_epi32(*sum, four, weights);
+                }
             }
         }
     }
     let codes = Codes::new(&g.requantise);
+    // Each by itself, so short that the compiler unrolls it: sums that are indexed in a loop would live in memory.
+    // SAFETY: as this function's.
+    unsafe {
+        match (codes.near, codes.plain) {
+            (true, true) => finish_avx512::<P, R, true, true>(g, first, row, &codes, sums, out),
+            (true, false) => finish_avx512::<P, R, true, false>(g, first, row, &codes, sums, out),
+            (false, _) => finish_avx512::<P, R, false, false>(g, first, row, &codes, sums, out),
+        }
+    }
+}
+
+/// The sums of a tile to codes.
+///
+/// # Safety
+/// As [`tile_avx512`]; `first` is the first column.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
+unsafe fn finish_avx512<const P: usize, const R: usize, const NEAR: bool, const PLAIN: bool>(
+    g: &Gemm,
+    first: usize,
+    row: usize,
+    codes: &Codes,
+    sums: [[__m512i; P]; R],
+    out: &mut [u8],
+) {
     let mut multiplier = [_mm512_setzero_ps(); 4];
     for (p, multiplier) in multiplier.iter_mut().take(P).enumerate() {
         // SAFETY: the multiplier is as long as all panels.
@@ -131,7 +175,7 @@ unsafe fn tile_avx512<const P: usize, const R: usize>(g: &Gemm, panel: usize, ro
     for (r, sums) in sums.iter().enumerate() {
         let mut four = [_mm512_setzero_si512(); 4];
         four[..P].copy_from_slice(sums);
-        let ordered = _mm512_permutexvar_epi32(codes.order, codes.of(four, multiplier));
+        let ordered = _mm512_permutexvar_epi32(codes.order, codes.of::<NEAR, PLAIN>(four, multiplier));
         // SAFETY: `width` codes of a row that exists in the output, as asserted.
         unsafe { _mm512_mask_storeu_epi8(out.as_mut_ptr().add((row + r) * g.out_row + first).cast(), mask, ordered) };
     }
@@ -142,6 +186,10 @@ const AHEAD: usize = 12;
 
 /// The constants of [`Requantise`] in registers.
 struct Codes {
+    /// No sum needs bounding before it becomes an integer.
+    near: bool,
+    /// Zero point 0 and nothing to clamp: the packings saturate to what is right.
+    plain: bool,
     bound: __m512,
     zero_point: __m512i,
     low: __m512i,
@@ -155,6 +203,8 @@ impl Codes {
     #[target_feature(enable = "avx512f,avx512bw")]
     fn new(r: &Requantise) -> Codes {
         Codes {
+            near: !r.far,
+            plain: (r.zero_point, r.low, r.high) == (0, 0, 255),
             bound: _mm512_set1_ps(65_536.0),
             zero_point: _mm512_set1_epi16(i16::from(r.zero_point)),
             low: _mm512_set1_epi8(r.low as i8),
@@ -166,32 +216,49 @@ impl Codes {
     /// 64 sums, which hold the bias already, to codes, joined within the quarters of registers.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
-    fn of(&self, sums: [__m512i; 4], multiplier: [__m512; 4]) -> __m512i {
+    fn any(&self, sums: [__m512i; 4], multiplier: [__m512; 4]) -> __m512i {
+        match (self.near, self.plain) {
+            (true, true) => self.of::<true, true>(sums, multiplier),
+            (true, false) => self.of::<true, false>(sums, multiplier),
+            (false, _) => self.of::<false, false>(sums, multiplier),
+        }
+    }
+
+    /// [`Codes::any`] where `near` and `plain` are known.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn of<const NEAR: bool, const PLAIN: bool>(&self, sums: [__m512i; 4], multiplier: [__m512; 4]) -> __m512i {
         let mut steps = [_mm512_setzero_si512(); 4];
         for (steps, (sum, multiplier)) in steps.iter_mut().zip(sums.into_iter().zip(multiplier)) {
             let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), multiplier);
             // What exceeds i32 converts to its minimum, which is right below and wrong above: so bounded above, beyond
             // every code.
-            *steps = _mm512_cvtps_epi32(_mm512_min_ps(scaled, self.bound));
+            *steps = _mm512_cvtps_epi32(if NEAR { scaled } else { _mm512_min_ps(scaled, self.bound) });
         }
         // All packings saturate, so nothing wraps on the way to the clamp.
-        let first = _mm512_adds_epi16(_mm512_packs_epi32(steps[0], steps[1]), self.zero_point);
-        let second = _mm512_adds_epi16(_mm512_packs_epi32(steps[2], steps[3]), self.zero_point);
+        let first = _mm512_packs_epi32(steps[0], steps[1]);
+        let second = _mm512_packs_epi32(steps[2], steps[3]);
+        if PLAIN {
+            return _mm512_packus_epi16(first, second);
+        }
+        let (first, second) = (_mm512_adds_epi16(first, self.zero_point), _mm512_adds_epi16(second, self.zero_point));
         _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), self.low), self.high)
     }
 }
 
 fn depthwise_avx512(d: &Depthwise, first_row: usize, out: &mut [u8]) {
-    let rows = assert_depthwise(d, first_row, out);
-    if d.taps == [0] {
-        // SAFETY: the features were detected before this table entry was handed out; `assert_depthwise` bounds the last
-        // window of the last row, and every other window lies before it.
-        return unsafe { scale_avx512(d, first_row..first_row + rows, out) };
+    let area = &d.area;
+    let rows = d.check(out);
+    if area.kernel == [1, 1] && area.padding == [0, 0] {
+        // SAFETY: the features were detected before this table entry was handed out; `inside` holds every window.
+        return d.inside(first_row, out, |d, out| unsafe { scale_avx512(d, out) });
     }
-    let Some((line, right)) = square_of_three(d) else { return avx2::depthwise(d, first_row, out) };
+    if area.kernel != [3, 3] || area.dilation != [1, 1] || area.channels < PANEL {
+        return avx2::depthwise(d, first_row, out);
+    }
     let mut c = 0;
-    while c + PANEL <= d.channels {
-        let left = d.channels - c;
+    while c + PANEL <= area.channels {
+        let left = area.channels - c;
         let pixels = if left >= 64 {
             1
         } else if left >= 32 {
@@ -199,35 +266,34 @@ fn depthwise_avx512(d: &Depthwise, first_row: usize, out: &mut [u8]) {
         } else {
             4
         };
-        let groups = d.out_width.div_ceil(pixels);
+        let groups = area.out_width.div_ceil(pixels);
         scratch::with::<u8, _>(3 * groups * QUADS, |slots| {
             let slots = slots.as_chunks_mut().0;
             let these = first_row..first_row + rows;
-            // SAFETY: the features were detected before this table entry was handed out; `assert_depthwise` bounds the last
-            // window of the last row, and every other window lies before it.
+            // SAFETY: the features were detected before this table entry was handed out; `check` bounds input, weights,
+            // scaling and output.
             unsafe {
                 match pixels {
-                    1 => depthwise_block::<64, 1>(d, [line, right], these, c, slots, out),
-                    2 => depthwise_block::<32, 2>(d, [line, right], these, c, slots, out),
-                    _ => depthwise_block::<16, 4>(d, [line, right], these, c, slots, out),
+                    1 => depthwise_block::<64, 1>(d, these, c, slots, out),
+                    2 => depthwise_block::<32, 2>(d, these, c, slots, out),
+                    _ => depthwise_block::<16, 4>(d, these, c, slots, out),
                 }
             }
         });
         c += 64 / pixels;
     }
-    if c < d.channels {
+    if c < area.channels {
         // SAFETY: AVX2 was detected.
-        unsafe { avx2::depthwise_rest(d, first_row..first_row + rows, c, out) };
+        d.inside(first_row, out, |d, out| unsafe { avx2::depthwise_rest(d, 0..d.rows, c, out) });
     }
 }
 
 /// The depthwise convolution of one tap, which is a batch norm that no convolution took up: 64 channels at a time.
 ///
 /// # Safety
-/// AVX-512 F, BW and VNNI; all windows of output rows `rows` lie inside input, weights, bias and multiplier; `out` starts with
-/// the first row.
+/// AVX-512 F, BW and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
-unsafe fn scale_avx512(d: &Depthwise, rows: std::ops::Range<usize>, out: &mut [u8]) {
+unsafe fn scale_avx512(d: &Inside, out: &mut [u8]) {
     let zero = _mm512_setzero_si512();
     let codes = Codes::new(&d.requantise);
     for c in (0..d.channels).step_by(64) {
@@ -249,11 +315,11 @@ unsafe fn scale_avx512(d: &Depthwise, rows: std::ops::Range<usize>, out: &mut [u
                 )
             };
         }
-        for (y, row) in rows.clone().enumerate() {
+        for y in 0..d.rows {
             for x in 0..d.out_width {
                 // SAFETY: `here` codes of a window inside the input, and of a pixel inside the output.
                 unsafe {
-                    let from = d.input.as_ptr().add(row * d.down + x * d.right + c);
+                    let from = d.input.as_ptr().add(y * d.down + x * d.right + c);
                     let a = _mm512_maskz_loadu_epi8(mask, from.cast());
                     let pairs = [_mm512_unpacklo_epi8(a, zero), _mm512_unpackhi_epi8(a, zero)];
                     let mut sums = bias;
@@ -265,18 +331,11 @@ unsafe fn scale_avx512(d: &Depthwise, rows: std::ops::Range<usize>, out: &mut [u
                         *sum = _mm512_dpbusd_epi32(*sum, quads, weights[i]);
                     }
                     let to = out.as_mut_ptr().add((y * d.out_width + x) * d.out_pixel + c);
-                    _mm512_mask_storeu_epi8(to.cast(), mask, codes.of(sums, multiplier));
+                    _mm512_mask_storeu_epi8(to.cast(), mask, codes.any(sums, multiplier));
                 }
             }
         }
     }
-}
-
-/// Codes from tap to tap, down and right, if the taps are three rows of three and windows begin on whole rows.
-fn square_of_three(d: &Depthwise) -> Option<(usize, usize)> {
-    let &[0, right, _, line, ..] = d.taps else { return None };
-    let square = d.taps.len() == 9 && d.taps.iter().enumerate().all(|(t, at)| *at == t / 3 * line + t % 3 * right);
-    (square && line > 0 && d.down.is_multiple_of(line)).then_some((line, right))
 }
 
 /// For 64 places in a row of outputs, the codes of three taps side by side and a zero: what one `vpdpbusd` takes.
@@ -284,24 +343,24 @@ type Quads = [u8; QUADS];
 const QUADS: usize = 4 * 64;
 
 /// 64 places are L channels of each of N neighbouring pixels of a row. Each input row is interleaved once, into one of three
-/// `slots`, and serves every output row above and below it.
+/// `slots`, and serves every output row above and below it; what lies outside the image is the zero point.
 ///
 /// Bytes are interleaved within the quarters of registers, as the packing instructions at the end join them: sum `i` holds
 /// places `4i .. 4i + 4` of each quarter.
 ///
 /// # Safety
-/// AVX-512 F, BW and VNNI; all windows of output rows `rows` and channels `c .. c + L` lie inside input, weights, bias and
-/// multiplier; `out` starts with the first row; `slots` holds three times `out_width / N`, rounded up.
+/// AVX-512 F, BW and VNNI; what [`Depthwise::check`] checks; channels `c .. c + L` exist; the windows are 3×3 without holes; `out`
+/// starts with the first row; `slots` holds three times `out_width / N`, rounded up.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
 unsafe fn depthwise_block<const L: usize, const N: usize>(
     d: &Depthwise,
-    [line, tap]: [usize; 2],
     rows: std::ops::Range<usize>,
     c: usize,
     slots: &mut [Quads],
     out: &mut [u8],
 ) {
-    let groups = d.out_width.div_ceil(N);
+    let area = d.area;
+    let groups = area.out_width.div_ceil(N);
     // The L values of each pixel, one pixel after the other.
     let channel = |place: usize| c + place % L;
     let mut weights = [[_mm512_setzero_si512(); 4]; 3];
@@ -311,7 +370,7 @@ unsafe fn depthwise_block<const L: usize, const N: usize>(
         let places: [usize; 16] = std::array::from_fn(|s| s / 4 * 16 + 4 * i + s % 4);
         for (row, weights) in weights.iter_mut().enumerate() {
             let quads: [[i8; 4]; 16] = places.map(|p| {
-                std::array::from_fn(|t| if t < 3 { d.weights[(row * 3 + t) * d.channels + channel(p)] } else { 0 })
+                std::array::from_fn(|t| if t < 3 { d.weights[(row * 3 + t) * area.channels + channel(p)] } else { 0 })
             });
             // SAFETY: 64 bytes of an array of 64.
             weights[i] = unsafe { _mm512_loadu_si512(quads.as_ptr().cast()) };
@@ -322,23 +381,19 @@ unsafe fn depthwise_block<const L: usize, const N: usize>(
         (bias[i], multiplier[i]) = unsafe { (_mm512_loadu_si512(b.as_ptr().cast()), _mm512_loadu_ps(m.as_ptr())) };
     }
     let codes = Codes::new(&d.requantise);
+    let outside = [d.zero_point; 64];
     let mut have = [usize::MAX; 3];
     for (y, row) in rows.enumerate() {
-        let first_line = row * d.down / line;
-        for input in first_line..first_line + 3 {
-            if have[input % 3] != input {
-                have[input % 3] = input;
-                // SAFETY: the caller vouches for every window of this row.
-                let from = unsafe { d.input.as_ptr().add(input * line + c) };
-                for (group, quads) in slots[input % 3 * groups..][..groups].iter_mut().enumerate() {
-                    // SAFETY: L codes of each tap of windows inside the input; pixels beyond the row repeat its last.
-                    unsafe {
-                        let of = |t: usize| {
-                            let at = |n: usize| from.add((group * N + n).min(d.out_width - 1) * d.right + t * tap);
-                            load::<L>(std::array::from_fn(at))
-                        };
-                        interleave(of(0), of(1), of(2), quads);
-                    }
+        // Rows are counted from the first of the padding.
+        let first_line = row * area.stride[0];
+        for line in first_line..first_line + 3 {
+            if have[line % 3] != line {
+                have[line % 3] = line;
+                let slot = &mut slots[line % 3 * groups..][..groups];
+                match line.checked_sub(area.padding[0]).filter(|y| *y < area.height) {
+                    // SAFETY: the row exists.
+                    Some(y) => unsafe { interleave_row::<L, N>(&area, y, c, &outside, slot) },
+                    None => slot.fill([d.zero_point; QUADS]),
                 }
             }
         }
@@ -353,10 +408,10 @@ unsafe fn depthwise_block<const L: usize, const N: usize>(
                     *sum = _mm512_dpbusd_epi32(*sum, quad, *weights);
                 }
             }
-            let codes = codes.of(sums, multiplier);
+            let codes = codes.any(sums, multiplier);
             let x = group * N;
-            for n in 0..N.min(d.out_width - x) {
-                let to = &mut out[(y * d.out_width + x + n) * d.out_pixel + c..][..L];
+            for n in 0..N.min(area.out_width - x) {
+                let to = &mut out[(y * area.out_width + x + n) * area.out_pixel + c..][..L];
                 // SAFETY: L bytes into a slice of L.
                 unsafe {
                     match (L, n) {
@@ -374,6 +429,37 @@ unsafe fn depthwise_block<const L: usize, const N: usize>(
     }
 }
 
+/// One row of the input for [`depthwise_block`].
+///
+/// # Safety
+/// As [`depthwise_block`]; row `y` exists.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn interleave_row<const L: usize, const N: usize>(
+    area: &Area,
+    y: usize,
+    c: usize,
+    outside: &[u8; 64],
+    slot: &mut [Quads],
+) {
+    let (stride, left) = (area.stride[1], area.padding[1]);
+    // SAFETY: row and channel exist.
+    let line = unsafe { area.input.as_ptr().add(y * area.width * area.pixel + c) };
+    for (group, quads) in slot.iter_mut().enumerate() {
+        // Columns are counted from the first of the padding; places beyond the last window repeat it.
+        let mut from = [[line; 4]; 3];
+        for n in 0..N {
+            let window = (group * N + n).min(area.out_width - 1) * stride;
+            for (t, from) in from.iter_mut().enumerate() {
+                let x = (window + t).wrapping_sub(left);
+                // SAFETY: a pixel inside the row.
+                from[n] = if x < area.width { unsafe { line.add(x * area.pixel) } } else { outside.as_ptr() };
+            }
+        }
+        // SAFETY: L codes of pixels inside the row, or of the zero points.
+        unsafe { interleave(load::<L>(from[0]), load::<L>(from[1]), load::<L>(from[2]), quads) };
+    }
+}
+
 /// L codes from each of 64 / L places, one after the other.
 ///
 /// # Safety
@@ -386,11 +472,12 @@ unsafe fn load<const L: usize>(from: [*const u8; 4]) -> __m512i {
         match L {
             64 => _mm512_loadu_si512(from[0].cast()),
             32 => {
-                let [a, b] = [0, 1].map(|i: usize| _mm256_loadu_si256(from[i].cast()));
+                let (a, b) = (_mm256_loadu_si256(from[0].cast()), _mm256_loadu_si256(from[1].cast()));
                 _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b)
             }
             _ => {
-                let [a, b, c, d] = from.map(|from| _mm_loadu_si128(from.cast()));
+                let (a, b) = (_mm_loadu_si128(from[0].cast()), _mm_loadu_si128(from[1].cast()));
+                let (c, d) = (_mm_loadu_si128(from[2].cast()), _mm_loadu_si128(from[3].cast()));
                 let x = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
                 _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(x, c), d)
             }
@@ -410,6 +497,45 @@ fn interleave(a: __m512i, b: __m512i, c: __m512i, to: &mut Quads) {
         let quads = if i % 2 == 0 { _mm512_unpacklo_epi16(x, y) } else { _mm512_unpackhi_epi16(x, y) };
         // SAFETY: 64 bytes into an array of 64.
         unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), quads) };
+    }
+}
+
+fn max_pool_avx512(p: &MaxPool, first_row: usize, out: &mut [u8]) {
+    let rows = first_row..first_row + p.area.check(out);
+    // SAFETY: the features were detected before this table entry was handed out; `check` bounds the input.
+    unsafe { max_pool_rows(p, rows, out) }
+}
+
+/// 64 channels of a window at a time.
+///
+/// # Safety
+/// AVX-512 F and BW; what [`Area::check`] checks; `out` holds `rows`.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn max_pool_rows(p: &MaxPool, rows: std::ops::Range<usize>, out: &mut [u8]) {
+    let a = &p.area;
+    let (low, high) = (_mm512_set1_epi8(p.low as i8), _mm512_set1_epi8(p.high as i8));
+    for (row, y) in rows.enumerate() {
+        let lines = a.inside(y, 0, a.height);
+        for x in 0..a.out_width {
+            let columns = a.inside(x, 1, a.width);
+            let to = &mut out[(row * a.out_width + x) * a.out_pixel..][..a.channels];
+            for (block, to) in to.chunks_mut(64).enumerate() {
+                let mask = u64::MAX >> (64 - to.len());
+                let mut most = low;
+                for y in lines.clone() {
+                    for x in columns.clone() {
+                        // SAFETY: channels of a pixel inside the image.
+                        let codes = unsafe {
+                            let from = a.input.as_ptr().add((y * a.width + x) * a.pixel + block * 64);
+                            _mm512_maskz_loadu_epi8(mask, from.cast())
+                        };
+                        most = _mm512_max_epu8(most, codes);
+                    }
+                }
+                // SAFETY: as many bytes as the slice holds.
+                unsafe { _mm512_mask_storeu_epi8(to.as_mut_ptr().cast(), mask, _mm512_min_epu8(most, high)) };
+            }
+        }
     }
 }
 
@@ -452,6 +578,7 @@ fn dot_avx512(codes: &[u8], weights: &[i8]) -> i32 {
 fn gemm_avx(g: &Gemm, out: &mut [u8]) {
     assert_gemm(g, out, 4);
     for panel in 0..g.weights.columns.div_ceil(PANEL) {
+        let mut starts = g.windows.starts(g.first);
         let mut row = 0;
         while row < g.rows {
             let count = (g.rows - row).min(6);
@@ -459,12 +586,12 @@ fn gemm_avx(g: &Gemm, out: &mut [u8]) {
             // panels, scaling and output.
             unsafe {
                 match count {
-                    6 => tile_avx::<6>(g, panel, row, out),
-                    5 => tile_avx::<5>(g, panel, row, out),
-                    4 => tile_avx::<4>(g, panel, row, out),
-                    3 => tile_avx::<3>(g, panel, row, out),
-                    2 => tile_avx::<2>(g, panel, row, out),
-                    _ => tile_avx::<1>(g, panel, row, out),
+                    6 => tile_avx::<6>(g, panel, row, starts.take(), out),
+                    5 => tile_avx::<5>(g, panel, row, starts.take(), out),
+                    4 => tile_avx::<4>(g, panel, row, starts.take(), out),
+                    3 => tile_avx::<3>(g, panel, row, starts.take(), out),
+                    2 => tile_avx::<2>(g, panel, row, starts.take(), out),
+                    _ => tile_avx::<1>(g, panel, row, starts.take(), out),
                 }
             }
             row += count;
@@ -475,24 +602,28 @@ fn gemm_avx(g: &Gemm, out: &mut [u8]) {
 /// R rows of one panel: 2·R sums, 2 weights and an activation fit the 16 registers.
 ///
 /// # Safety
-/// AVX2 and AVX-VNNI; what [`assert_gemm`] checks; the panel and rows `row .. row + R` exist.
+/// AVX2 and AVX-VNNI; what [`assert_gemm`] checks; the panel and rows `row .. row + R` exist, whose windows begin at `starts`.
 #[target_feature(enable = "avx2,avxvnni")]
-unsafe fn tile_avx<const R: usize>(g: &Gemm, panel: usize, row: usize, out: &mut [u8]) {
-    let depth = g.weights.depth;
+unsafe fn tile_avx<const R: usize>(g: &Gemm, panel: usize, row: usize, starts: [usize; R], out: &mut [u8]) {
     let mut sums = [[_mm256_setzero_si256(); 2]; R];
-    // SAFETY: the row and the panel exist.
-    let (a, b) = unsafe { (g.a.as_ptr().add(row * g.row), g.weights.codes.as_ptr().add(panel * PANEL * depth)) };
-    for k in (0..depth).step_by(4) {
-        // SAFETY: the panel holds 64 codes for each four along the depth.
-        let weights = unsafe {
-            let at = b.add(k * PANEL);
-            [_mm256_loadu_si256(at.cast()), _mm256_loadu_si256(at.add(32).cast())]
-        };
-        for (r, sums) in sums.iter_mut().enumerate() {
-            // SAFETY: four codes at `k < depth`, a multiple of 4, of an existing row, read as one unaligned `i32`.
-            let four = _mm256_set1_epi32(unsafe { a.add(r * g.row + k).cast::<i32>().read_unaligned() });
-            for (sum, weights) in sums.iter_mut().zip(weights) {
-                *sum = _mm256_dpbusd_avx_epi32(*sum, four, weights);
+    // SAFETY: the panel exists.
+    let mut b = unsafe { g.weights.codes.as_ptr().add(panel * PANEL * g.weights.depth) };
+    for offset in g.windows.runs {
+        let mut a = [g.a.as_ptr(); R];
+        for (a, start) in a.iter_mut().zip(starts) {
+            // SAFETY: the windows exist, and codes follow from the start of each run.
+            *a = unsafe { a.add(start + offset) };
+        }
+        for k in (0..g.weights.run).step_by(4) {
+            // SAFETY: the panel holds 64 codes for each four along the depth.
+            let weights = unsafe { [_mm256_loadu_si256(b.cast()), _mm256_loadu_si256(b.add(32).cast())] };
+            b = b.wrapping_add(4 * PANEL);
+            for (a, sums) in a.iter().zip(&mut sums) {
+                // SAFETY: four codes at `k`, a multiple of 4 below the length of a run, read as one unaligned `i32`.
+                let four = _mm256_set1_epi32(unsafe { a.add(k).cast::<i32>().read_unaligned() });
+                for (sum, weights) in sums.iter_mut().zip(weights) {
+                    *sum = _mm256_dpbusd_avx_epi32(*sum, four, weights);
+                }
             }
         }
     }

@@ -1,0 +1,89 @@
+//! The inner loops of every kernel that this processor runs, on shapes of MobileNetV2 and ResNet50.
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use kernels::{Area, Depthwise, Gemm, MaxPool, Packed, Requantise, Scaling, Windows, available};
+
+fn gemm(c: &mut Criterion) {
+    let mut group = c.benchmark_group("gemm");
+    // Rows, depth, columns.
+    for (rows, depth, columns) in [(12544, 16, 96), (3136, 24, 144), (196, 384, 64), (49, 320, 1280), (196, 2304, 256)]
+    {
+        group.throughput(Throughput::Elements((rows * depth * columns) as u64));
+        for kernel in available() {
+            let codes = vec![3; depth * columns];
+            let scaling = Scaling::new(&codes, vec![5; columns], vec![1e-3; columns]);
+            let weights = Packed::new(&codes, columns, depth, scaling, kernel);
+            let requantise = Requantise {
+                bias: &weights.scaling.bias,
+                multiplier: &weights.scaling.multiplier,
+                zero_point: 3,
+                low: 0,
+                high: 255,
+                far: false,
+            };
+            let a = vec![100; rows * depth + 64];
+            let windows = Windows { width: rows, right: depth, down: rows * depth, runs: &[0] };
+            let g = Gemm { a: &a, windows, first: 0, rows, weights: &weights, requantise, out_row: columns };
+            let mut out = vec![0; rows * columns];
+            let id = BenchmarkId::new(kernel.name, format!("{rows}×{depth}×{columns}"));
+            group.bench_function(id, |b| b.iter(|| (kernel.gemm)(&g, &mut out)));
+        }
+    }
+    group.finish();
+}
+
+fn depthwise(c: &mut Criterion) {
+    let mut group = c.benchmark_group("depthwise 3×3");
+    // Side, channels, stride.
+    for (side, channels, stride) in [(112, 96, 2), (56, 144, 1), (14, 384, 1), (7, 960, 1)] {
+        let out_width = side / stride;
+        group.throughput(Throughput::Elements((out_width * out_width * channels) as u64));
+        let (input, weights) = (vec![100; side * side * channels], vec![3; 9 * channels]);
+        let (bias, multiplier) = (vec![1; channels], vec![1e-3; channels]);
+        let area = area(&input, side, channels, [3, 3], stride);
+        for kernel in available() {
+            let requantise =
+                Requantise { bias: &bias, multiplier: &multiplier, zero_point: 3, low: 0, high: 255, far: false };
+            let d = Depthwise { area, zero_point: 3, weights: &weights, requantise };
+            let mut out = vec![0; out_width * out_width * channels];
+            let id = BenchmarkId::new(kernel.name, format!("{side}×{side}×{channels} / {stride}"));
+            group.bench_function(id, |b| b.iter(|| (kernel.depthwise)(&d, 0, &mut out)));
+        }
+    }
+    group.finish();
+}
+
+fn max_pool(c: &mut Criterion) {
+    let mut group = c.benchmark_group("max pool 3×3");
+    for (side, channels) in [(112, 64), (56, 32)] {
+        group.throughput(Throughput::Elements((side * side * channels / 4) as u64));
+        let input = vec![100; side * side * channels];
+        let pool = MaxPool { area: area(&input, side, channels, [3, 3], 2), low: 0, high: 255 };
+        for kernel in available() {
+            let mut out = vec![0; side * side * channels / 4];
+            let id = BenchmarkId::new(kernel.name, format!("{side}×{side}×{channels}"));
+            group.bench_function(id, |b| b.iter(|| (kernel.max_pool)(&pool, 0, &mut out)));
+        }
+    }
+    group.finish();
+}
+
+/// A square image with a border of one pixel.
+fn area(input: &[u8], side: usize, channels: usize, kernel: [usize; 2], stride: usize) -> Area<'_> {
+    Area {
+        input,
+        height: side,
+        width: side,
+        pixel: channels,
+        channels,
+        kernel,
+        stride: [stride; 2],
+        dilation: [1; 2],
+        padding: [1; 2],
+        out_width: side / stride,
+        out_pixel: channels,
+    }
+}
+
+criterion_group!(benches, gemm, depthwise, max_pool);
+criterion_main!(benches);
