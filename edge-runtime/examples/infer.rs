@@ -1,5 +1,5 @@
-//! Nothing but inference, for counting instructions: `infer MODEL RUNS` runs one random frame RUNS times and prints the
-//! kernel and a logit. The difference between two counts is what the runs between them cost.
+//! Nothing but inference, for counting instructions: `infer MODEL RUNS [THREADS]` runs one random frame RUNS times and
+//! prints the kernel and a logit. The difference between two counts is what the runs between them cost.
 
 use edge_runtime::model::Model;
 use edge_runtime::preprocess::Frame;
@@ -7,11 +7,12 @@ use std::path::Path;
 
 fn main() {
     let args: Vec<String> = std::env::args().collect();
-    let [_, model, runs] = args.as_slice() else {
-        eprintln!("usage: infer MODEL RUNS");
+    let [_, model, runs, threads @ ..] = args.as_slice() else {
+        eprintln!("usage: infer MODEL RUNS [THREADS]");
         std::process::exit(2);
     };
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
+    let threads = threads.first().and_then(|t| t.parse().ok()).unwrap_or(1);
+    let _ = edge_runtime::engine::team::lead(threads);
     let model = match Model::load(Path::new(model)) {
         Ok(model) => model,
         Err(e) => {

@@ -83,7 +83,7 @@ impl Device {
             )));
         }
         // Fails only if a pool exists already, which a second command in one process would explain.
-        let _ = rayon::ThreadPoolBuilder::new().num_threads(self.threads as usize).build_global();
+        let _ = crate::engine::team::lead(self.threads as usize);
         Ok((load(self.model.as_deref())?, board))
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod arena;
 pub mod operators;
+pub mod team;
 
 pub use kernels;
 use tract_onnx::pb::ModelProto;
