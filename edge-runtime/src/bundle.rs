@@ -3,14 +3,14 @@
 
 use crate::contract::{Contract, ContractError};
 use crate::files::{hex, sha256, write_atomically};
-use crate::network::{Network, NetworkError};
+use crate::network::{Network, NetworkError, Op};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
 /// The first eight bytes. The carriage return and line feed are there to be hurt by a text-mode transfer.
 pub const MAGIC: [u8; 8] = *b"HILUM\0\r\n";
-/// The format version that is written and read. Version 1 had no dilation and fewer operators.
-pub const VERSION: u16 = 2;
+/// The newest format version; version 2, without float islands, is read too. Version 1 had no dilation and fewer operators.
+pub const VERSION: u16 = 3;
 /// Bytes before the payload.
 pub const HEADER: usize = 48;
 
@@ -66,12 +66,18 @@ impl Bundle {
         let digest = sha256(&payload);
         let mut bytes = Vec::with_capacity(HEADER + payload.len());
         bytes.extend(MAGIC);
-        bytes.extend(VERSION.to_le_bytes());
+        bytes.extend(self.version().to_le_bytes());
         bytes.extend(0u16.to_le_bytes());
         bytes.extend((payload.len() as u32).to_le_bytes());
         bytes.extend(digest);
         bytes.extend(payload);
         (bytes, hex(&digest))
+    }
+
+    /// The oldest version that has what the bundle holds, so that devices in the field read what they can run.
+    fn version(&self) -> u16 {
+        let islands = self.network.nodes.iter().any(|n| matches!(n.op, Op::Float { .. }));
+        if islands { VERSION } else { 2 }
     }
 
     /// Checks and reads a bundle; also gives its digest. Nothing of the payload is believed before the digest matches.
@@ -83,7 +89,7 @@ impl Bundle {
             return Err(BundleError::Length { found: bytes.len(), expected: HEADER });
         };
         let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
-        if word(8) != VERSION {
+        if !(2..=VERSION).contains(&word(8)) {
             return Err(BundleError::Version(word(8)));
         }
         if word(10) != 0 {
@@ -104,6 +110,9 @@ impl Bundle {
         }
         bundle.contract.check()?;
         bundle.network.check()?;
+        if bundle.version() > word(8) {
+            return Err(BundleError::Content("it holds layers that its format version does not have".into()));
+        }
         Ok((bundle, hex(&digest)))
     }
 
@@ -119,7 +128,7 @@ impl Bundle {
 pub(crate) mod tests {
     use super::*;
     use crate::contract::tests::example;
-    use crate::network::{Node, Op, Value, Weights};
+    use crate::network::{Node, Value, Weights};
 
     pub(crate) fn tiny() -> Bundle {
         let node = |name: &str, op, output| Node { name: name.into(), op, inputs: vec![0], output, low: 0, high: 255 };
@@ -137,6 +146,17 @@ pub(crate) mod tests {
         let (bytes, digest) = tiny().encode();
         let (back, read) = Bundle::decode(&bytes).unwrap();
         assert_eq!((back, read), (tiny(), digest));
+    }
+
+    #[test]
+    fn only_float_islands_ask_for_the_newest_version() {
+        let mut b = tiny();
+        assert_eq!(b.encode().0[8], 2);
+        b.network.nodes[0].op = Op::Float { model: vec![1, 2, 3] };
+        let (mut bytes, digest) = b.encode();
+        assert_eq!((bytes[8], Bundle::decode(&bytes).unwrap()), (3, (b, digest)));
+        bytes[8] = 2;
+        assert!(matches!(Bundle::decode(&bytes), Err(BundleError::Content(_))));
     }
 
     #[test]

@@ -1,8 +1,10 @@
-//! QDQ ONNX to the integer network: every operator between `DequantizeLinear` and `QuantizeLinear` becomes one node.
+//! QDQ ONNX to the integer network: every operator between `DequantizeLinear` and `QuantizeLinear` becomes one node, and what
+//! has no integer form a float island.
 
+use crate::engine::island;
 use crate::network::{Network, NetworkError, Node, Op, Value, Weights, Window};
-use crate::onnx::{self, MAP, OnnxError, dims, pb};
-use std::collections::HashMap;
+use crate::onnx::{self, LOGITS, MAP, OnnxError, dims, pb};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use tract_onnx::pb::type_proto;
 
 /// Why a QDQ model cannot be lowered.
@@ -95,12 +97,18 @@ enum Float {
     Function { function: Function, input: u32, low: f32, high: f32 },
     /// The real values of a constant: initializer, scale, axis.
     Constant { codes: String, scale: String },
+    /// What float layers give that have no integer form, or whose weights stayed float.
+    Island { reason: String },
 }
 
 /// Weights of a layer: codes, their dimensions, and a scale for each output channel.
 type Codes = (Vec<i8>, Vec<usize>, Vec<f32>);
 
 struct Lowering<'a> {
+    model: &'a pb::ModelProto,
+    graph: &'a pb::GraphProto,
+    /// The node that gives each tensor.
+    givers: HashMap<&'a str, usize>,
     constants: HashMap<&'a str, &'a pb::TensorProto>,
     floats: HashMap<String, Float>,
     codes: HashMap<String, u32>,
@@ -113,6 +121,14 @@ pub fn lower(model: &pb::ModelProto) -> Result<Network, LowerError> {
     let no_graph = || unsupported("graph", "it is empty");
     let graph = model.graph.as_ref().ok_or_else(no_graph)?;
     let mut l = Lowering {
+        model,
+        graph,
+        givers: graph
+            .node
+            .iter()
+            .enumerate()
+            .flat_map(|(i, n)| n.output.iter().map(move |o| (o.as_str(), i)))
+            .collect(),
         constants: graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect(),
         floats: HashMap::new(),
         codes: HashMap::new(),
@@ -122,7 +138,13 @@ pub fn lower(model: &pb::ModelProto) -> Result<Network, LowerError> {
     let input = graph.input.iter().find(|i| !l.constants.contains_key(i.name.as_str())).ok_or_else(no_graph)?;
     let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
     for node in &graph.node {
-        l.node(node, input, &outputs)?;
+        let moves = matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear");
+        match l.node(node, input, &outputs) {
+            Err(LowerError::Unsupported { node: name, reason }) if !moves => {
+                l.float(node, &outputs, format!("node `{name}`: {reason}"))?;
+            }
+            result => result?,
+        }
     }
     let map = match l.floats.get(MAP) {
         Some(Float::Value(v)) if outputs.contains(&MAP) => Some(*v),
@@ -228,6 +250,71 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// Leaves `node` to a float island; one that gives the logits ends here.
+    fn float(&mut self, node: &pb::NodeProto, outputs: &[&str], reason: String) -> Result<(), LowerError> {
+        for output in &node.output {
+            self.floats.insert(output.clone(), Float::Island { reason: reason.clone() });
+        }
+        if let Some(logits) = node.output.iter().find(|o| o.as_str() == LOGITS && outputs.contains(&LOGITS)) {
+            let (model, inputs, _) = self.island(logits)?;
+            let op = Op::Float { model };
+            self.nodes.push(Node { name: logits.clone(), op, inputs, output: None, low: 0, high: 255 });
+        }
+        Ok(())
+    }
+
+    /// The layers between dequantised activations and the float tensor `to`: an ONNX model, the values that it reads, and the
+    /// shape of what it gives.
+    fn island(&self, to: &str) -> Result<(Vec<u8>, Vec<u32>, [u32; 3]), LowerError> {
+        let mut graph = pb::GraphProto { name: to.to_owned(), ..Default::default() };
+        let (mut open, mut seen) = (vec![to], HashSet::new());
+        let (mut nodes, mut inputs) = (BTreeSet::new(), Vec::new());
+        while let Some(tensor) = open.pop() {
+            if tensor.is_empty() || !seen.insert(tensor) {
+                continue;
+            }
+            if let Some(Float::Value(v)) = self.floats.get(tensor) {
+                let [h, w, c] = self.values[*v as usize].shape.map(|d| d as usize);
+                let dims = if self.is_row(tensor) { vec![1, h * w * c] } else { vec![1, c, h, w] };
+                graph.input.push(onnx::value_info(tensor, &dims));
+                inputs.push(*v);
+            } else if let Some(constant) = self.constants.get(tensor) {
+                graph.initializer.push((*constant).clone());
+            } else if let Some(node) = self.givers.get(tensor) {
+                nodes.insert(*node);
+                open.extend(self.graph.node[*node].input.iter().map(String::as_str));
+            } else {
+                return Err(unsupported(to, format!("it reads `{tensor}`, which is not quantised")));
+            }
+        }
+        graph.node = nodes.into_iter().map(|n| self.graph.node[n].clone()).collect();
+        graph.output = vec![pb::ValueInfoProto { name: to.to_owned(), ..Default::default() }];
+        let model = pb::ModelProto {
+            ir_version: self.model.ir_version,
+            opset_import: self.model.opset_import.clone(),
+            graph: Some(graph),
+            ..Default::default()
+        };
+        let bytes = onnx::encode(&model);
+        let reason = match self.floats.get(to) {
+            Some(Float::Island { reason }) => reason.as_str(),
+            _ => "",
+        };
+        let (_, shape) =
+            island::plan(&bytes).map_err(|e| unsupported(to, format!("{}, and in float {}", reason, e.0)))?;
+        Ok((bytes, inputs, shape.map(|d| d as u32)))
+    }
+
+    /// True if the dequantised `tensor` has the form `[1, n]` in ONNX: a row, or an image that was flattened.
+    fn is_row(&self, tensor: &str) -> bool {
+        let Some(node) = self.givers.get(tensor).map(|n| &self.graph.node[*n]) else { return false };
+        match node.op_type.as_str() {
+            "Flatten" | "Gemm" => true,
+            "Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool" => false,
+            _ => node.input.first().is_some_and(|from| self.is_row(from)),
+        }
+    }
+
     fn pending(&self, op: Op, inputs: Vec<u32>, shape: [u32; 3]) -> Float {
         Float::Pending { op, inputs, shape, low: f32::NEG_INFINITY, high: f32::INFINITY }
     }
@@ -293,6 +380,14 @@ impl Lowering<'_> {
                 let node = Node { name: name.to_owned(), op, inputs: vec![input], output: Some(id), low: 0, high: 255 };
                 self.values.push(Value { shape: x.shape, scale, zero_point });
                 self.nodes.push(node);
+                self.codes.insert(to.to_owned(), id);
+                Ok(())
+            }
+            Some(Float::Island { .. }) => {
+                let (model, inputs, shape) = self.island(from)?;
+                let op = Op::Float { model };
+                self.values.push(Value { shape, scale, zero_point });
+                self.nodes.push(Node { name: name.to_owned(), op, inputs, output: Some(id), low: 0, high: 255 });
                 self.codes.insert(to.to_owned(), id);
                 Ok(())
             }

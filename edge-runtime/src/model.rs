@@ -174,14 +174,6 @@ impl Model {
         if input.shape != [side, side, channels] {
             return Err(ModelErrorReason::Mismatch(format!("the input is not [{side}, {side}, {channels}]")));
         }
-        let logits = network.nodes.iter().find(|n| n.output.is_none());
-        let count = logits.map_or(0, |n| match &n.op {
-            crate::network::Op::Logits { weights } => weights.bias.len(),
-            _ => 0,
-        });
-        if count != contract.logits() {
-            return Err(ModelErrorReason::Mismatch(format!("{count} logits for {} labels", contract.labels.len())));
-        }
         let code = |pixel: u8, channel: usize| {
             let steps = (contract.input.normalise(pixel, channel) / input.scale).round_ties_even();
             (steps + f32::from(input.zero_point)).clamp(0.0, 255.0) as u8
@@ -191,7 +183,12 @@ impl Model {
         if map.as_ref().is_some_and(|m| m.shape[2] as usize != contract.logits()) {
             return Err(ModelErrorReason::Mismatch("its class activation map has another number of labels".into()));
         }
-        let engine = Engine::Integer { plan: Box::new(IntegerPlan::new(&mut network)?), codes, map };
+        let plan = Box::new(IntegerPlan::new(&mut network)?);
+        if plan.logits() != contract.logits() {
+            let reason = format!("{} logits for {} labels", plan.logits(), contract.labels.len());
+            return Err(ModelErrorReason::Mismatch(reason));
+        }
+        let engine = Engine::Integer { plan, codes, map };
         Ok(Model { contract, digest, format, size, network: Some(network), engine })
     }
 

@@ -153,6 +153,19 @@ pub enum Op {
         /// The code that each of the 256 codes becomes.
         codes: Vec<u8>,
     },
+    /// A float island: layers without an integer form, or kept in float, run by tract between codes and codes. Without an
+    /// output it gives the logits.
+    Float {
+        /// An ONNX model with an input for each of the node's, `[1, c, h, w]` or `[1, c · h · w]`, and one output.
+        model: Vec<u8>,
+    },
+}
+
+impl Op {
+    /// True for what may end the network: it gives real values.
+    pub fn gives_logits(&self) -> bool {
+        matches!(self, Op::Logits { .. } | Op::Float { .. })
+    }
 }
 
 /// One step of the network.
@@ -164,7 +177,7 @@ pub struct Node {
     pub op: Op,
     /// Indices in [`Network::values`].
     pub inputs: Vec<u32>,
-    /// Index in [`Network::values`] of what it gives; `None` for [`Op::Logits`].
+    /// Index in [`Network::values`] of what it gives; `None` for the logits.
     pub output: Option<u32>,
     /// Codes below are raised to this (ReLU).
     pub low: u8,
@@ -220,6 +233,7 @@ impl Network {
             let arity = match node.op {
                 Op::Add | Op::Multiply => 2..=2,
                 Op::Concat => 1..=4096,
+                Op::Float { .. } => 1..=64,
                 _ => 1..=1,
             };
             if !arity.contains(&node.inputs.len()) {
@@ -229,6 +243,7 @@ impl Network {
             let Some(out) = node.output else {
                 match &node.op {
                     Op::Logits { weights } if weights_fit(weights, weights.bias.len(), x.len()) => continue,
+                    Op::Float { .. } => continue,
                     _ => return bad("it has no output, or its weights do not fit"),
                 }
             };
@@ -269,13 +284,15 @@ impl Network {
                     parts.clone().all(|s| s[..2] == y.shape[..2]) && channels == u64::from(y.shape[2])
                 }
                 Op::Table { codes } => codes.len() == 256 && y.shape == x.shape,
+                // What it gives is known when it is planned.
+                Op::Float { .. } => true,
                 Op::Logits { .. } => false,
             };
             if !fits {
                 return bad("its shapes do not fit together");
             }
         }
-        if self.nodes.iter().filter(|n| matches!(n.op, Op::Logits { .. })).count() != 1 {
+        if self.nodes.iter().filter(|n| n.output.is_none()).count() != 1 {
             return Err(whole("it must give logits exactly once"));
         }
         if self.map.is_some_and(|m| !ready.get(m as usize).is_some_and(|r| *r)) {

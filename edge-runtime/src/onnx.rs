@@ -64,6 +64,17 @@ pub fn decode(bytes: &[u8], path: &Path) -> Result<pb::ModelProto, OnnxError> {
     }
 }
 
+/// The operators of the model in `bytes`, each once, in order; none of bytes that are no model.
+pub fn operators(bytes: &[u8]) -> Vec<String> {
+    let mut seen: Vec<String> = Vec::new();
+    for node in decode(bytes, Path::new("")).iter().flat_map(|m| &m.graph).flat_map(|g| &g.node) {
+        if !seen.contains(&node.op_type) {
+            seen.push(node.op_type.clone());
+        }
+    }
+    seen
+}
+
 /// The protobuf bytes of `model`.
 pub fn encode(model: &pb::ModelProto) -> Vec<u8> {
     model.encode_to_vec()
@@ -160,7 +171,8 @@ impl GraphBuilder {
     }
 }
 
-fn value_info(name: &str, dims: &[usize]) -> pb::ValueInfoProto {
+/// A float tensor `name` of shape `dims`.
+pub fn value_info(name: &str, dims: &[usize]) -> pb::ValueInfoProto {
     let dim = |d: &usize| tensor_shape_proto::Dimension {
         value: Some(tensor_shape_proto::dimension::Value::DimValue(*d as i64)),
         ..Default::default()

@@ -11,6 +11,7 @@ use edge_runtime::contract::ranges_to_metadata;
 use edge_runtime::files::sha256_hex;
 use edge_runtime::lower::lower;
 use edge_runtime::model::{Format, Model};
+use edge_runtime::network::Op;
 use edge_runtime::onnx;
 use edge_runtime::progress::{Reporter, sentence};
 use serde_json::{Value, json};
@@ -37,6 +38,9 @@ struct Cli {
     /// What a model of another origin expects and what its outputs mean (TOML: labels, positive, threshold, mean, std, resize)
     #[arg(long, value_name = "FILE")]
     contract: Option<PathBuf>,
+    /// Keep this layer in float (repeatable): for one that loses too much in int8
+    #[arg(long, value_name = "LAYER")]
+    float: Vec<String>,
     /// Labelled images (Kermany layout, or a manifest): re-tune the threshold on val, report agreement and metrics
     #[arg(long)]
     data: Option<PathBuf>,
@@ -131,7 +135,7 @@ fn quantise(cli: &Cli, progress: &Reporter) -> Result<Value> {
         path.file_name().unwrap_or_default().to_string_lossy(),
         sha256_hex(&bytes)
     ));
-    let mut int8 = qdq::quantize(&model, &ranges)?;
+    let mut int8 = qdq::quantize(&model, &ranges, &cli.float)?;
     let network = lower(&int8)?;
     let mut bundle = Bundle { contract, network };
 
@@ -167,6 +171,11 @@ fn quantise(cli: &Cli, progress: &Reporter) -> Result<Value> {
     report["bundle"] = json!({"file": bundle_path, "bytes": size(&bundle_path), "digest": digest});
     report["operating_point_rule"] = json!(point.rule);
     report["threshold"] = json!(point.threshold);
+    let islands = bundle.network.nodes.iter().filter_map(|n| match &n.op {
+        Op::Float { model } => Some(json!({"layer": n.name, "operators": onnx::operators(model)})),
+        _ => None,
+    });
+    report["float_layers"] = islands.collect();
     report["threshold_retuned"] = json!(cli.data.is_some());
     Ok(report)
 }
@@ -241,6 +250,10 @@ fn print_report(report: &Value) {
         },
     };
     println!("threshold {:.4} ({note})", report["threshold"].as_f64().unwrap_or(0.0));
+    for layer in report["float_layers"].as_array().into_iter().flatten() {
+        let operators: Vec<_> = layer["operators"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        println!("in float: {} ({})", layer["layer"].as_str().unwrap_or(""), operators.join(", "));
+    }
     if let Some(agreement) = report["agreement"].as_f64() {
         println!(
             "same finding for {:.2} % of the {} images; largest difference in probability {:.3}",

@@ -1,12 +1,13 @@
 //! Float ONNX to QDQ ONNX: uint8 activations, int8 weights for each output channel, int32 bias.
 //!
 //! The form is the one that ONNX Runtime runs fastest: every operator sits between `DequantizeLinear` and
-//! `QuantizeLinear`, and clamps that the codes already express are left out.
+//! `QuantizeLinear`, and clamps that the codes already express are left out. Layers that have no integer form, or that the user
+//! keeps in float, stand between them as they are, several in a row without codes between.
 
 use edge_runtime::contract::ActivationRanges;
 use edge_runtime::lower::INTEGER_OPERATORS;
 use edge_runtime::onnx::{self, GraphBuilder, OnnxError, pb};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::tensor_proto::DataType;
 
 /// Why a float model cannot be quantised.
@@ -18,14 +19,12 @@ pub enum QuantizeError {
     /// It is quantised already.
     #[error("the model is quantised already: give the float model it came from")]
     AlreadyQuantised,
-    /// An operator that has no integer form here.
-    #[error("node `{node}`: operator {operator} cannot be quantised ({INTEGER_OPERATORS} can)")]
-    Operator {
-        /// The node.
-        node: String,
-        /// Its operator.
-        operator: String,
-    },
+    /// A layer that is to stay in float and is not there.
+    #[error("no layer is called `{0}`; `edge-runtime inspect` lists them")]
+    NoLayer(String),
+    /// Nothing is left to quantise.
+    #[error("no layer would become int8: these have an integer form: {INTEGER_OPERATORS}")]
+    NothingToQuantise,
     /// The graph is not wired as expected.
     #[error("node `{node}`: {reason}")]
     Graph {
@@ -62,10 +61,22 @@ struct Quantizer<'a> {
     ranges: ActivationRanges,
     /// Quantised activations by their float name: the dequantised tensor to read, and its step.
     steps: HashMap<String, (String, Step)>,
+    /// Tensors that are float between float layers.
+    floats: HashSet<String>,
 }
 
-/// Quantises `model` with the activation ranges of its tensors. The graph's inputs, outputs, names and metadata stay.
-pub fn quantize(model: &pb::ModelProto, ranges: &ActivationRanges) -> Result<pb::ModelProto, QuantizeError> {
+/// Operators with an integer form: those of [`INTEGER_OPERATORS`].
+fn has_integer_form(operator: &str) -> bool {
+    INTEGER_OPERATORS.split([',', ' ']).any(|o| o == operator)
+}
+
+/// Quantises `model` with the activation ranges of its tensors, but the layers called `keep`. The graph's inputs, outputs, names
+/// and metadata stay.
+pub fn quantize(
+    model: &pb::ModelProto,
+    ranges: &ActivationRanges,
+    keep: &[String],
+) -> Result<pb::ModelProto, QuantizeError> {
     if edge_runtime::lower::is_qdq(model) {
         return Err(QuantizeError::AlreadyQuantised);
     }
@@ -78,7 +89,16 @@ pub fn quantize(model: &pb::ModelProto, ranges: &ActivationRanges) -> Result<pb:
         constants: graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect(),
         ranges: shared(graph, ranges),
         steps: HashMap::new(),
+        floats: HashSet::new(),
     };
+    let named = |n: &pb::NodeProto, name: &String| n.name == *name || n.output.contains(name);
+    if let Some(unknown) = keep.iter().find(|k| !graph.node.iter().any(|n| named(n, k))) {
+        return Err(QuantizeError::NoLayer(unknown.clone()));
+    }
+    let stays_float = |n: &pb::NodeProto| !has_integer_form(&n.op_type) || keep.iter().any(|k| named(n, k));
+    if graph.node.iter().all(stays_float) {
+        return Err(QuantizeError::NothingToQuantise);
+    }
     let inputs: Vec<_> = graph.input.iter().filter(|i| !q.constants.contains_key(i.name.as_str())).cloned().collect();
     for input in &inputs {
         let step = q.step(&input.name)?;
@@ -87,10 +107,20 @@ pub fn quantize(model: &pb::ModelProto, ranges: &ActivationRanges) -> Result<pb:
     q.builder.graph.input = inputs;
     q.builder.graph.output = graph.output.clone();
     let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
-    let mut skip = std::collections::HashSet::new();
+    let mut skip = HashSet::new();
     for node in &graph.node {
         if skip.contains(&node.output[0]) {
             continue;
+        }
+        // A function of one number behind a float layer is not worth a step of its own.
+        let follows = matches!(node.op_type.as_str(), "Relu" | "Clip" | "Flatten" | "Identity")
+            && node.input.first().is_some_and(|i| q.floats.contains(i));
+        if stays_float(node) || follows {
+            q.float(node, &outputs)?;
+            continue;
+        }
+        for input in &node.input {
+            q.quantise_float(input)?;
         }
         // A clamp right behind an operator, and nowhere else, is part of its output's range.
         let readers: Vec<_> = graph.node.iter().filter(|n| n.input.contains(&node.output[0])).collect();
@@ -98,6 +128,7 @@ pub fn quantize(model: &pb::ModelProto, ranges: &ActivationRanges) -> Result<pb:
         let clamp = match readers.as_slice() {
             [one]
                 if matches!(one.op_type.as_str(), "Relu" | "Clip")
+                    && !stays_float(one)
                     && !moves_codes
                     && !outputs.contains(&node.output[0].as_str()) =>
             {
@@ -210,7 +241,7 @@ impl Quantizer<'_> {
                 self.builder.node(&node.op_type, &[&x], &float_result, node.attribute.clone());
                 self.quantised(&float_result, result, step);
             }
-            other => return Err(QuantizeError::Operator { node: node.name.clone(), operator: other.to_owned() }),
+            other => return Err(fail(format!("operator {other} has no integer form"))),
         }
         if outputs.contains(&result)
             && let Some((dequantised, _)) = self.steps.get(result)
@@ -222,6 +253,35 @@ impl Quantizer<'_> {
                 n.input.iter_mut().filter(|i| **i == dequantised).for_each(|i| *i = result.to_owned());
             }
             self.steps.entry(result.to_owned()).and_modify(|s| s.0 = result.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Leaves `node` as it is; its inputs are real values, of codes or of another float layer.
+    fn float(&mut self, node: &pb::NodeProto, outputs: &[&str]) -> Result<(), QuantizeError> {
+        let mut node = node.clone();
+        for input in node.input.iter_mut().filter(|i| !i.is_empty()) {
+            if let Some((dequantised, _)) = self.steps.get(input) {
+                input.clone_from(dequantised);
+            } else if let Some(constant) = self.constants.get(input.as_str()) {
+                if !self.builder.graph.initializer.iter().any(|t| t.name == *input) {
+                    self.builder.graph.initializer.push((*constant).clone());
+                }
+            } else if !self.floats.contains(input) {
+                let reason = format!("its input `{input}` is no activation");
+                return Err(QuantizeError::Graph { node: node.name, reason });
+            }
+        }
+        self.floats.extend(node.output.iter().filter(|o| !outputs.contains(&o.as_str())).cloned());
+        self.builder.graph.node.push(node);
+        Ok(())
+    }
+
+    /// Gives the float tensor `name`, if it is one, a step: an integer layer reads it.
+    fn quantise_float(&mut self, name: &str) -> Result<(), QuantizeError> {
+        if self.floats.contains(name) && !self.steps.contains_key(name) {
+            let step = self.step(name)?;
+            self.quantised(name, name, step);
         }
         Ok(())
     }
@@ -344,11 +404,88 @@ impl Quantizer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use edge_runtime::engine::operators::IntegerPlan;
+    use edge_runtime::engine::{Plan, floats};
+    use edge_runtime::lower::lower;
+    use edge_runtime::network::Op;
 
     #[test]
     fn the_symmetric_input_of_our_networks_quantises_to_the_pixel_itself() {
         let s = Step::covering([-1.0, 127.0 / 128.0]);
         assert_eq!((s.scale, s.zero_point), (1.0 / 128.0, 128));
+    }
+
+    /// Convolution, softplus and its root (no integer form), convolution, a row, softplus again, two linear layers.
+    fn with_float_layers() -> pb::ModelProto {
+        let mut b = GraphBuilder::default();
+        let numbers = |n: usize, by: f32| -> Vec<f32> { (0..n).map(|i| (i as f32 * by).sin()).collect() };
+        let conv = || vec![onnx::ints("pads", &[1; 4]), onnx::ints("kernel_shape", &[3, 3])];
+        b.input("image", &[1, 1, 6, 6]);
+        b.floats("w0", &[4, 1, 3, 3], &numbers(36, 0.7));
+        b.node("Conv", &["image", "w0"], "c0", conv());
+        b.node("Softplus", &["c0"], "s", vec![]);
+        b.node("Sqrt", &["s"], "root", vec![]);
+        b.floats("w1", &[3, 4, 3, 3], &numbers(108, 1.3));
+        b.node("Conv", &["root", "w1"], "c1", conv());
+        b.node("Relu", &["c1"], "r1", vec![]);
+        b.node("Flatten", &["r1"], "row", vec![]);
+        b.node("Softplus", &["row"], "soft", vec![]);
+        b.floats("w2", &[5, 108], &numbers(540, 0.9));
+        b.node("Gemm", &["soft", "w2"], "hidden", vec![onnx::int("transB", 1)]);
+        b.floats("w3", &[2, 5], &numbers(10, 2.9));
+        b.node("Gemm", &["hidden", "w3"], "logits", vec![onnx::int("transB", 1)]);
+        b.output("logits", &[1, 2]);
+        b.finish("islands", vec![])
+    }
+
+    /// Quantises, lowers and runs one image; gives the operators of the islands and the logits of both engines.
+    fn on_both_engines(keep: &[&str]) -> (Vec<Vec<String>>, Vec<f32>, Vec<f32>) {
+        let model = with_float_layers();
+        let names: Vec<String> = model.graph.iter().flat_map(|g| &g.node).map(|n| n.output[0].clone()).collect();
+        let codes: Vec<u8> = (0..36u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let pixels: Vec<f32> = codes.iter().map(|c| (f32::from(*c) - 128.0) / 128.0).collect();
+        let mut ranges = ActivationRanges::from([("image".to_owned(), [-1.0, 127.0 / 128.0])]);
+        let outputs = Plan::of_onnx(&model, Some(&names)).unwrap().run_f32(&[1, 1, 6, 6], &pixels).unwrap();
+        for (name, output) in names.iter().zip(&outputs) {
+            let values = floats(output).unwrap().iter();
+            let range = values.fold([0f32, 0f32], |r, v| [r[0].min(*v), r[1].max(*v)]);
+            ranges.insert(name.clone(), range);
+        }
+        let keep: Vec<String> = keep.iter().map(ToString::to_string).collect();
+        let int8 = quantize(&model, &ranges, &keep).unwrap();
+        let mut network = lower(&int8).unwrap();
+        let islands = network.nodes.iter().filter_map(|n| match &n.op {
+            Op::Float { model } => Some(onnx::operators(model)),
+            _ => None,
+        });
+        let islands = islands.collect();
+        let reference = Plan::of_onnx(&int8, None).unwrap().run_f32(&[1, 1, 6, 6], &pixels).unwrap();
+        let plan = IntegerPlan::new(&mut network).unwrap();
+        let ours = plan.run(|to| to.copy_from_slice(&codes), |logits, _| logits).unwrap();
+        (islands, ours, floats(&reference[0]).unwrap().to_vec())
+    }
+
+    #[test]
+    fn layers_without_an_integer_form_stay_float() {
+        let (islands, ours, reference) = on_both_engines(&[]);
+        let of = |ops: &[&str]| ops.iter().map(ToString::to_string).collect::<Vec<_>>();
+        // Two in a row are one island, without codes between them.
+        assert_eq!(islands, [of(&["Softplus", "Sqrt"]), of(&["Softplus"])]);
+        for (a, b) in ours.iter().zip(&reference) {
+            assert!((a - b).abs() < 1e-3 * b.abs().max(1.0), "{ours:?} {reference:?}");
+        }
+    }
+
+    #[test]
+    fn a_layer_can_be_kept_in_float_also_the_last() {
+        let (islands, ours, reference) = on_both_engines(&["c1", "logits"]);
+        let operators = islands.concat();
+        assert!(operators.contains(&"Conv".to_owned()) && operators.contains(&"Gemm".to_owned()), "{islands:?}");
+        for (a, b) in ours.iter().zip(&reference) {
+            assert!((a - b).abs() < 1e-3 * b.abs().max(1.0), "{ours:?} {reference:?}");
+        }
+        let nobody = quantize(&with_float_layers(), &ActivationRanges::new(), &["c9".to_owned()]);
+        assert!(matches!(nobody, Err(QuantizeError::NoLayer(name)) if name == "c9"));
     }
 
     #[test]

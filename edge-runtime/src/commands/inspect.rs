@@ -2,6 +2,7 @@ use super::{Failure, load};
 use crate::engine::kernels;
 use crate::model::Model;
 use crate::network::{Network, Node, Op, Window};
+use crate::onnx;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -100,6 +101,7 @@ fn layers(network: &Network) -> Vec<Value> {
             Op::Multiply => "multiply".into(),
             Op::Concat => "concat".into(),
             Op::Table { .. } => "table".into(),
+            Op::Float { model } => format!("float {}", onnx::operators(model).join(", ")),
         };
         let weights = network.node_weights(n);
         let output = n.output.map(|o| {

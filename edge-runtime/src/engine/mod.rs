@@ -1,6 +1,7 @@
 //! tract plans and runs every network; its integer operators are ours ([`operators`]), their inner loops [`kernels`].
 
 pub mod arena;
+pub(crate) mod island;
 pub mod operators;
 pub mod team;
 
@@ -52,9 +53,27 @@ impl Plan {
         &self.outputs
     }
 
+    /// Dimensions of the inputs; those that are not fixed are left out.
+    pub fn input_dims(&self) -> Vec<Vec<usize>> {
+        let model = self.plan.model();
+        let fixed = |i: usize| model.input_fact(i).ok()?.shape.as_concrete().map(<[usize]>::to_vec);
+        (0..model.inputs.len()).map(|i| fixed(i).unwrap_or_default()).collect()
+    }
+
+    /// Dimensions of output `i`, if they are known before it runs.
+    pub fn output_dims(&self, i: usize) -> Option<Vec<usize>> {
+        let fact = self.plan.model().output_fact(i).ok()?;
+        fact.shape.as_concrete().map(<[usize]>::to_vec)
+    }
+
     /// Runs one input; each output comes as float values in its own memory order.
     pub fn run(&self, input: Tensor) -> Result<Vec<Tensor>, EngineError> {
-        let outputs = self.plan.run(tvec!(input.into()))?;
+        self.run_all(vec![input])
+    }
+
+    /// As [`Plan::run`], of several inputs.
+    pub fn run_all(&self, inputs: Vec<Tensor>) -> Result<Vec<Tensor>, EngineError> {
+        let outputs = self.plan.run(inputs.into_iter().map(TValue::from).collect())?;
         Ok(outputs.into_iter().map(|t| t.into_tensor()).collect())
     }
 

@@ -6,6 +6,7 @@
 
 use super::EngineError;
 use super::arena::{Arena, View};
+use super::island::Island;
 use crate::network::{Network, Node, Op as LayerOp, Value, Weights, Window};
 use kernels::{
     Area, Depthwise, Gemm, Kernel, MaxPool, Packed, Product, Requantise, Scaling, Sum, Windows, copy_pixels, scratch,
@@ -30,12 +31,9 @@ pub struct IntegerPlan {
 }
 
 /// The layer that ends the network. It gives real numbers, so it stands outside the graph of codes.
-struct Logits {
-    input: View,
-    weights: Vec<i8>,
-    bias: Vec<i32>,
-    scale: Vec<f32>,
-    kernel: &'static Kernel,
+enum Logits {
+    Linear { input: View, weights: Vec<i8>, bias: Vec<i32>, scale: Vec<f32>, kernel: &'static Kernel },
+    Float { inputs: Vec<(View, Value)>, island: Island },
 }
 
 /// What one inference at a time needs.
@@ -56,7 +54,7 @@ impl IntegerPlan {
         let mut logits = None;
         let values = &network.values;
         for node in &mut network.nodes {
-            match Layer::new(values, node, &arena, kernel) {
+            match Layer::new(values, node, &arena, kernel)? {
                 Some(layer) => outlet = model.wire_node(&node.name, layer, &[outlet])?[0],
                 None => logits = Some(Logits::new(values, node, &arena, kernel)?),
             }
@@ -70,6 +68,11 @@ impl IntegerPlan {
         let logits = logits.ok_or_else(|| EngineError("the network gives no logits".into()))?;
         let map = network.map.map(|m| arena.views[m as usize]);
         Ok(IntegerPlan { plan: model.into_runnable()?, arena, map, logits, idle: Mutex::default() })
+    }
+
+    /// Number of logits.
+    pub fn logits(&self) -> usize {
+        self.logits.len()
     }
 
     /// Runs one inference: `fill` writes the input's codes `[h, w, c]`; `read` gets logits and the codes of the map, if
@@ -96,7 +99,7 @@ impl IntegerPlan {
         state.state.reset_turn()?;
         state.arena = outputs.into_iter().next().map(IntoArcTensor::into_arc_tensor).ok_or_else(no_arena)?;
         let codes = bytes(&state.arena)?;
-        let result = read(self.logits.run(codes), self.map.map(|m| &codes[m.range()]));
+        let result = read(self.logits.run(codes)?, self.map.map(|m| &codes[m.range()]));
         if let Ok(mut idle) = self.idle.lock() {
             idle.push(state);
         }
@@ -119,32 +122,53 @@ fn bytes_mut(tensor: &mut Arc<Tensor>) -> TractResult<&mut [u8]> {
 
 impl Logits {
     fn new(values: &[Value], node: &Node, arena: &Arena, kernel: &'static Kernel) -> Result<Logits, EngineError> {
-        let LayerOp::Logits { weights } = &node.op else {
-            return Err(EngineError(format!("layer `{}` gives nothing", node.name)));
-        };
         let x = &values[node.inputs[0] as usize];
-        Ok(Logits {
-            input: arena.views[node.inputs[0] as usize],
-            weights: weights.codes.clone(),
-            bias: folded_bias(weights, x.zero_point),
-            scale: weights.scales.iter().map(|s| x.scale * s).collect(),
-            kernel,
-        })
+        match &node.op {
+            LayerOp::Logits { weights } => Ok(Logits::Linear {
+                input: arena.views[node.inputs[0] as usize],
+                weights: weights.codes.clone(),
+                bias: folded_bias(weights, x.zero_point),
+                scale: weights.scales.iter().map(|s| x.scale * s).collect(),
+                kernel,
+            }),
+            LayerOp::Float { model } => {
+                let inputs = inputs(values, node, arena);
+                Ok(Logits::Float { island: Island::new(model, &inputs, None)?, inputs })
+            }
+            _ => Err(EngineError(format!("layer `{}` gives nothing", node.name))),
+        }
     }
 
-    fn run(&self, arena: &[u8]) -> Vec<f32> {
-        let sum = |x: &[u8]| -> Vec<f32> {
-            let rows = self.weights.chunks_exact(x.len()).zip(self.bias.iter().zip(&self.scale));
-            rows.map(|(w, (bias, scale))| (self.kernel.dot)(x, w).wrapping_add(*bias) as f32 * scale).collect()
-        };
-        if self.input.is_contiguous() {
-            return sum(&arena[self.input.range()]);
+    /// Numbers that it gives.
+    fn len(&self) -> usize {
+        match self {
+            Logits::Linear { bias, .. } => bias.len(),
+            Logits::Float { island, .. } => island.outputs(),
         }
-        scratch::with::<u8, _>(self.input.shape.iter().product(), |x| {
-            copy(arena, self.input, x, self.input.shape[2]);
-            sum(x)
-        })
     }
+
+    fn run(&self, arena: &[u8]) -> Result<Vec<f32>, EngineError> {
+        let (input, weights, bias, scale, kernel) = match self {
+            Logits::Linear { input, weights, bias, scale, kernel } => (input, weights, bias, scale, kernel),
+            Logits::Float { inputs, island } => return island.run(inputs, |v| &arena[v.range()], <[f32]>::to_vec),
+        };
+        let sum = |x: &[u8]| -> Vec<f32> {
+            let rows = weights.chunks_exact(x.len()).zip(bias.iter().zip(scale));
+            rows.map(|(w, (bias, scale))| (kernel.dot)(x, w).wrapping_add(*bias) as f32 * scale).collect()
+        };
+        if input.is_contiguous() {
+            return Ok(sum(&arena[input.range()]));
+        }
+        Ok(scratch::with::<u8, _>(input.shape.iter().product(), |x| {
+            copy_pixels(&arena[input.offset..], input.pixel, x, input.shape[2]);
+            sum(x)
+        }))
+    }
+}
+
+/// Where the inputs of `node` lie, and what their codes mean.
+fn inputs(values: &[Value], node: &Node, arena: &Arena) -> Vec<(View, Value)> {
+    node.inputs.iter().map(|i| (arena.views[*i as usize], values[*i as usize].clone())).collect()
 }
 
 /// One node of the network as a tract operator.
@@ -173,14 +197,19 @@ enum Work {
     Multiply(Product),
     Concat,
     Table(Box<[u8; 256]>),
+    Float(Island),
 }
 
 impl Layer {
     /// `None` for the logits.
-    fn new(values: &[Value], node: &Node, arena: &Arena, kernel: &'static Kernel) -> Option<Layer> {
-        let at = |i: u32| (arena.views[i as usize], values[i as usize].clone());
-        let inputs: Vec<(View, Value)> = node.inputs.iter().map(|i| at(*i)).collect();
-        let output = at(node.output?);
+    fn new(
+        values: &[Value],
+        node: &Node,
+        arena: &Arena,
+        kernel: &'static Kernel,
+    ) -> Result<Option<Layer>, EngineError> {
+        let Some(output) = node.output.map(|o| o as usize) else { return Ok(None) };
+        let (inputs, output) = (inputs(values, node, arena), (arena.views[output], values[output].clone()));
         let (x, y) = (&inputs[0].1, &output.1);
         let scaling = |w: &Weights| {
             // Finite, whatever a file says: an infinite one times 0 would be no number.
@@ -231,9 +260,10 @@ impl Layer {
                 let clamped = std::array::from_fn(|i| codes.get(i).map_or(0, |c| (*c).max(node.low).min(node.high)));
                 ("HilumTable", Work::Table(Box::new(clamped)))
             }
-            LayerOp::Logits { .. } => return None,
+            LayerOp::Float { model } => ("HilumFloat", Work::Float(Island::new(model, &inputs, Some(y))?)),
+            LayerOp::Logits { .. } => return Ok(None),
         };
-        Some(Layer(Arc::new(Prepared { name, inputs, output, low: node.low, high: node.high, work, kernel })))
+        Ok(Some(Layer(Arc::new(Prepared { name, inputs, output, low: node.low, high: node.high, work, kernel }))))
     }
 }
 
@@ -324,10 +354,11 @@ impl Prepared {
         code.clamp(i32::from(self.low), i32::from(self.high)) as u8
     }
 
-    fn run(&self, arena: &mut [u8]) {
+    fn run(&self, arena: &mut [u8]) -> Result<(), EngineError> {
         let out_view = &self.output.0;
         if let Work::Concat = &self.work {
-            return self.run_concat(arena);
+            self.run_concat(arena);
+            return Ok(());
         }
         let (rest, out) = Rest::split(arena, out_view.range());
         let (x_view, x_value) = &self.inputs[0];
@@ -372,7 +403,23 @@ impl Prepared {
             Work::Table(table) => self.each_run(&[x_view, x_view], out, |out, [from, _]| {
                 out.iter_mut().zip(&x[from..]).for_each(|(o, x)| *o = table[usize::from(*x)]);
             }),
+            Work::Float(island) => {
+                return island.run(&self.inputs, |v| rest.get(v), |reals| self.quantise(reals, out));
+            }
             Work::Concat => {}
+        }
+        Ok(())
+    }
+
+    /// Real values `[channels][height][width]` to codes (ONNX `QuantizeLinear`).
+    fn quantise(&self, reals: &[f32], out: &mut [u8]) {
+        let (view, value) = &self.output;
+        let zero = f32::from(value.zero_point);
+        for (c, plane) in reals.chunks_exact(view.pixels()).enumerate() {
+            for (real, out) in plane.iter().zip(out[c..].iter_mut().step_by(view.pixel)) {
+                let code = (real / value.scale).round_ties_even() + zero;
+                *out = (code.clamp(0.0, 255.0) as u8).clamp(self.low, self.high);
+            }
         }
     }
 
@@ -572,13 +619,6 @@ fn each_part(out: &mut [u8], part: usize, threads: usize, body: impl Fn(usize, &
     }
 }
 
-/// Copies the codes of `view` to `to`, pixels `pixel` codes apart.
-fn copy(arena: &[u8], view: View, to: &mut [u8], pixel: usize) {
-    for (i, to) in to.chunks_exact_mut(pixel).enumerate() {
-        to[..view.shape[2]].copy_from_slice(&arena[view.offset + i * view.pixel..][..view.shape[2]]);
-    }
-}
-
 /// Bias less `zero_point · Σ weights`, so that kernels sum plain codes.
 fn folded_bias(weights: &Weights, zero_point: u8) -> Vec<i32> {
     let depth = weights.codes.len() / weights.bias.len();
@@ -632,7 +672,7 @@ impl EvalOp for Layer {
 
     fn eval(&self, _: &EvalContext, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let mut arena = inputs.remove(0).into_arc_tensor();
-        self.0.run(bytes_mut(&mut arena)?);
+        self.0.run(bytes_mut(&mut arena)?)?;
         Ok(tvec!(TValue::from_const(arena)))
     }
 }
