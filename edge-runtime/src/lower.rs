@@ -141,11 +141,12 @@ pub fn lower(model: &pb::ModelProto) -> Result<Network, LowerError> {
         let moves = matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear");
         match l.node(node, input, &outputs) {
             Err(LowerError::Unsupported { node: name, reason }) if !moves => {
-                l.float(node, &outputs, format!("node `{name}`: {reason}"))?;
+                l.float(node, &format!("node `{name}`: {reason}"));
             }
             result => result?,
         }
     }
+    l.end(&outputs)?;
     let map = match l.floats.get(MAP) {
         Some(Float::Value(v)) if outputs.contains(&MAP) => Some(*v),
         _ => None,
@@ -153,6 +154,21 @@ pub fn lower(model: &pb::ModelProto) -> Result<Network, LowerError> {
     let network = Network { values: l.values, nodes: l.nodes, map };
     network.check()?;
     Ok(network)
+}
+
+/// `window` padded at its end so that windows that reach beyond the image count (`ceil_mode`), but not one that would begin
+/// there (ONNX operator specification, `MaxPool`).
+fn covering(mut window: Window, input: [u32; 2]) -> Window {
+    for (i, extent) in window.extent().into_iter().enumerate() {
+        let (before, stride) = (u64::from(window.padding[i]), u64::from(window.stride[i]).max(1));
+        let inside = before + u64::from(input[i]);
+        let span = (inside + u64::from(window.padding[i + 2])).saturating_sub(u64::from(extent));
+        let last = span.div_ceil(stride) * stride;
+        let last = if last >= inside { last.saturating_sub(stride) } else { last };
+        let needed = (last + u64::from(extent)).saturating_sub(inside);
+        window.padding[i + 2] = window.padding[i + 2].max(u32::try_from(needed).unwrap_or(u32::MAX));
+    }
+    window
 }
 
 fn unsupported(node: &str, reason: impl Into<String>) -> LowerError {
@@ -177,7 +193,10 @@ impl Lowering<'_> {
             "MaxPool" => {
                 let x = self.value(&name, first)?;
                 let shape = self.values[x as usize].shape;
-                let window = self.window(&name, node, None)?;
+                let mut window = self.window(&name, node, None)?;
+                if onnx::int_or(node, "ceil_mode", 0) != 0 {
+                    window = covering(window, [shape[0], shape[1]]);
+                }
                 let out = self.output_shape(&name, &window, shape, shape[2])?;
                 self.pending(Op::MaxPool { window }, vec![x], out)
             }
@@ -250,16 +269,20 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// Leaves `node` to a float island; one that gives the logits ends here.
-    fn float(&mut self, node: &pb::NodeProto, outputs: &[&str], reason: String) -> Result<(), LowerError> {
+    /// Leaves `node` to a float island.
+    fn float(&mut self, node: &pb::NodeProto, reason: &str) {
         for output in &node.output {
-            self.floats.insert(output.clone(), Float::Island { reason: reason.clone() });
+            self.floats.insert(output.clone(), Float::Island { reason: reason.to_owned() });
         }
-        if let Some(logits) = node.output.iter().find(|o| o.as_str() == LOGITS && outputs.contains(&LOGITS)) {
-            let (model, inputs, _) = self.island(logits)?;
-            let op = Op::Float { model };
-            self.nodes.push(Node { name: logits.clone(), op, inputs, output: None, low: 0, high: 255 });
+    }
+
+    /// Ends a network whose logits are no sums of a linear layer: they leave it as the real values that they are.
+    fn end(&mut self, outputs: &[&str]) -> Result<(), LowerError> {
+        if !outputs.contains(&LOGITS) || self.nodes.iter().any(|n| n.output.is_none()) {
+            return Ok(());
         }
+        let (model, inputs, _) = self.island(LOGITS)?;
+        self.nodes.push(Node { name: LOGITS.into(), op: Op::Float { model }, inputs, output: None, low: 0, high: 255 });
         Ok(())
     }
 
@@ -288,7 +311,15 @@ impl Lowering<'_> {
             }
         }
         graph.node = nodes.into_iter().map(|n| self.graph.node[n].clone()).collect();
-        graph.output = vec![pb::ValueInfoProto { name: to.to_owned(), ..Default::default() }];
+        let mut gives = to.to_owned();
+        if graph.node.is_empty() {
+            // An activation that leaves the network as it is.
+            gives.push_str("/row");
+            let mut row = onnx::GraphBuilder::default();
+            row.node("Flatten", &[to], &gives, vec![onnx::int("axis", 1)]);
+            graph.node = row.graph.node;
+        }
+        graph.output = vec![pb::ValueInfoProto { name: gives, ..Default::default() }];
         let model = pb::ModelProto {
             ir_version: self.model.ir_version,
             opset_import: self.model.opset_import.clone(),
@@ -454,7 +485,7 @@ impl Lowering<'_> {
         if auto_pad != b"NOTSET" && !auto_pad.is_empty() {
             return Err(bad("auto_pad is not supported: write the padding out"));
         }
-        if onnx::int_or(node, "ceil_mode", 0) != 0 {
+        if onnx::int_or(node, "ceil_mode", 0) != 0 && node.op_type != "MaxPool" {
             return Err(bad("ceil_mode is not supported"));
         }
         let read = |key: &str, default: &[i64]| -> Result<Vec<u32>, LowerError> {

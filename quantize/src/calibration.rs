@@ -34,7 +34,10 @@ pub fn record(
         widen(input_name, &values);
         let outputs = plan.run_f32(&[1, input.channels as usize, side, side], &values)?;
         for (name, output) in names.iter().zip(&outputs) {
-            widen(name, floats(output)?);
+            // Shapes and indices are no activations.
+            if let Ok(values) = floats(output) {
+                widen(name, values);
+            }
         }
         progress(i + 1);
     }

@@ -65,9 +65,17 @@ struct Quantizer<'a> {
     floats: HashSet<String>,
 }
 
-/// Operators with an integer form: those of [`INTEGER_OPERATORS`].
-fn has_integer_form(operator: &str) -> bool {
-    INTEGER_OPERATORS.split([',', ' ']).any(|o| o == operator)
+/// True if `node` is one of [`INTEGER_OPERATORS`] and reads activations and constants where they do.
+fn has_integer_form(node: &pb::NodeProto, constants: &HashMap<&str, &pb::TensorProto>) -> bool {
+    let constant = |i: &String| constants.contains_key(i.as_str());
+    let activations = match node.op_type.as_str() {
+        "Conv" | "Gemm" | "Clip" => 1,
+        _ => node.input.len(),
+    };
+    let (activations, rest) = node.input.split_at(activations.min(node.input.len()));
+    INTEGER_OPERATORS.split([',', ' ']).any(|o| o == node.op_type)
+        && !activations.iter().any(constant)
+        && rest.iter().all(|i| i.is_empty() || constant(i))
 }
 
 /// Quantises `model` with the activation ranges of its tensors, but the layers called `keep`. The graph's inputs, outputs, names
@@ -95,7 +103,8 @@ pub fn quantize(
     if let Some(unknown) = keep.iter().find(|k| !graph.node.iter().any(|n| named(n, k))) {
         return Err(QuantizeError::NoLayer(unknown.clone()));
     }
-    let stays_float = |n: &pb::NodeProto| !has_integer_form(&n.op_type) || keep.iter().any(|k| named(n, k));
+    let constants = q.constants.clone();
+    let stays_float = |n: &pb::NodeProto| !has_integer_form(n, &constants) || keep.iter().any(|k| named(n, k));
     if graph.node.iter().all(stays_float) {
         return Err(QuantizeError::NothingToQuantise);
     }
@@ -209,7 +218,8 @@ impl Quantizer<'_> {
                     }
                     None => None,
                 };
-                let (w, b) = self.weights(weight, bias.as_ref().map(|(n, v)| (n.as_str(), v.as_slice())), step)?;
+                let (w, b) =
+                    self.weights(result, weight, bias.as_ref().map(|(n, v)| (n.as_str(), v.as_slice())), step)?;
                 let mut inputs = vec![x.as_str(), w.as_str()];
                 inputs.extend(b.as_deref());
                 // The sums of the last linear layer leave the graph without a step: the probability stays fine-grained.
@@ -351,9 +361,17 @@ impl Quantizer<'_> {
         self.steps.insert(name.to_owned(), (dequantised, step));
     }
 
-    /// Weights and bias as dequantised initializers; gives the names to read.
+    /// Names for the parts of the quantised constant `name`: with `reader`, if another layer that shares it came first.
+    fn names(&self, name: &str, reader: &str) -> [String; 4] {
+        let taken = self.builder.graph.initializer.iter().any(|t| t.name == format!("{name}/codes"));
+        let name = if taken { format!("{name}/of/{reader}") } else { name.to_owned() };
+        ["codes", "scale", "zero_point", "dequantised"].map(|part| format!("{name}/{part}"))
+    }
+
+    /// Weights and bias of the layer that gives `result` as dequantised initializers; gives the names to read.
     fn weights(
         &mut self,
+        result: &str,
         weight: &pb::TensorProto,
         bias: Option<(&str, &[f32])>,
         input: Step,
@@ -375,13 +393,10 @@ impl Quantizer<'_> {
             scales.push(scale);
         }
         let axis = || vec![onnx::int("axis", 0)];
-        let (codes_name, scale_name, zero_name) =
-            (format!("{name}/codes"), format!("{name}/scale"), format!("{name}/zero_point"));
-        // The class activation map and the last layer share their weights; each has initializers of its own name.
+        let [codes_name, scale_name, zero_name, weight_out] = self.names(name, result);
         self.builder.raw(&codes_name, &dims, DataType::Int8, codes);
         self.builder.floats(&scale_name, &[outputs], &scales);
         self.builder.raw(&zero_name, &[outputs], DataType::Int8, vec![0; outputs]);
-        let weight_out = format!("{name}/dequantised");
         self.builder.node("DequantizeLinear", &[&codes_name, &scale_name, &zero_name], &weight_out, axis());
         let Some((bias_name, bias)) = bias else { return Ok((weight_out, None)) };
         let bias_scales: Vec<f32> = scales.iter().map(|s| s * input.scale).collect();
@@ -390,12 +405,10 @@ impl Quantizer<'_> {
             .zip(&bias_scales)
             .flat_map(|(b, s)| ((f64::from(*b) / f64::from(*s)).round_ties_even() as i32).to_le_bytes())
             .collect();
-        let (codes_name, scale_name, zero_name) =
-            (format!("{bias_name}/codes"), format!("{bias_name}/scale"), format!("{bias_name}/zero_point"));
+        let [codes_name, scale_name, zero_name, bias_out] = self.names(bias_name, result);
         self.builder.raw(&codes_name, &[outputs], DataType::Int32, bias_codes);
         self.builder.floats(&scale_name, &[outputs], &bias_scales);
         self.builder.raw(&zero_name, &[outputs], DataType::Int32, vec![0; 4 * outputs]);
-        let bias_out = format!("{bias_name}/dequantised");
         self.builder.node("DequantizeLinear", &[&codes_name, &scale_name, &zero_name], &bias_out, axis());
         Ok((weight_out, Some(bias_out)))
     }
@@ -428,7 +441,12 @@ mod tests {
         b.floats("w1", &[3, 4, 3, 3], &numbers(108, 1.3));
         b.node("Conv", &["root", "w1"], "c1", conv());
         b.node("Relu", &["c1"], "r1", vec![]);
-        b.node("Flatten", &["r1"], "row", vec![]);
+        // Exporters share what is equal.
+        b.floats("w", &[3, 3, 3, 3], &numbers(81, 1.9));
+        b.floats("b", &[3], &[0.1, -0.2, 0.3]);
+        b.node("Conv", &["r1", "w", "b"], "c2", conv());
+        b.node("Conv", &["c2", "w", "b"], "c3", conv());
+        b.node("Flatten", &["c3"], "row", vec![]);
         b.node("Softplus", &["row"], "soft", vec![]);
         b.floats("w2", &[5, 108], &numbers(540, 0.9));
         b.node("Gemm", &["soft", "w2"], "hidden", vec![onnx::int("transB", 1)]);
