@@ -13,7 +13,9 @@ export CC_aarch64_unknown_linux_musl=aarch64-linux-gnu-gcc
 # As in a release: without overflow checks.
 cargo build -q -p edge-runtime --example infer --locked --target aarch64-unknown-linux-musl \
     --config 'profile.dev.package.edge-runtime.debug-assertions=false' \
-    --config 'profile.dev.package.edge-runtime.overflow-checks=false'
+    --config 'profile.dev.package.edge-runtime.overflow-checks=false' \
+    --config 'profile.dev.package.kernels.debug-assertions=false' \
+    --config 'profile.dev.package.kernels.overflow-checks=false'
 plugin=$(mktemp --suffix=.so)
 trap 'rm -f "$plugin"' EXIT
 gcc -shared -fPIC -O2 -o "$plugin" "$here/instructions.c"

@@ -44,7 +44,8 @@ fn sdot<const LANE: i32>(mut sum: int32x4_t, weights: int8x16_t, a: int8x16_t) -
     sum
 }
 
-/// R rows × 16 columns: 4·R sums, 4 weights and R activations fit the 32 registers.
+/// R rows × 16 columns: 4·R sums, 4 weights and R activations fit the 32 registers. Six rows would need all 32, and the
+/// compiler then keeps sums in memory.
 ///
 /// # Safety
 /// `dotprod`; what [`assert_gemm`] checks; the panel and rows `row .. row + R` exist, whose windows begin at `starts`.
@@ -57,13 +58,13 @@ unsafe fn tile<const R: usize>(g: &Gemm, panel: usize, row: usize, starts: [usiz
     let codes = unsafe { Codes::new(&g.requantise, column) };
     let mut sums = [codes.bias; R];
     for (i, offset) in g.windows.runs.iter().enumerate() {
-        // SAFETY: the windows and the panel exist, and `run` codes follow from the start of each run.
-        let (a, b) = unsafe {
-            (
-                starts.map(|start| g.a.as_ptr().add(start + offset)),
-                g.weights.codes.as_ptr().add(panel * PANEL * depth + i * run * PANEL),
-            )
-        };
+        // SAFETY: the panel exists.
+        let b = unsafe { g.weights.codes.as_ptr().add(panel * PANEL * depth + i * run * PANEL) };
+        let mut a = [g.a.as_ptr(); R];
+        for (a, start) in a.iter_mut().zip(starts) {
+            // SAFETY: the windows exist, and `run` codes follow from the start of each run.
+            *a = unsafe { a.add(start + offset) };
+        }
         // SAFETY: the panel holds 64 codes for each four along the depth.
         let weights = |k: usize, v: usize| unsafe { vld1q_s8(b.add(k * PANEL + v * 16)) };
         let mut k = 0;
@@ -84,7 +85,7 @@ unsafe fn tile<const R: usize>(g: &Gemm, panel: usize, row: usize, starts: [usiz
             k += 16;
         }
         while k < run {
-            let b: [int8x16_t; 4] = std::array::from_fn(|v| weights(k, v));
+            let b = [weights(k, 0), weights(k, 1), weights(k, 2), weights(k, 3)];
             for (r, sums) in sums.iter_mut().enumerate() {
                 // SAFETY: four codes at `k`, a multiple of 4 below the length of a run.
                 let four = unsafe { vreinterpretq_s8_u32(vdupq_n_u32(a[r].add(k).cast::<u32>().read_unaligned())) };

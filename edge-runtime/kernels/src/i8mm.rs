@@ -64,21 +64,24 @@ unsafe fn tile<const P: usize>(
     let (depth, run) = (g.weights.depth, g.weights.run);
     let mut sums = [[vdupq_n_s32(0); 8]; P];
     for (i, offset) in g.windows.runs.iter().enumerate() {
-        // SAFETY: the windows and the panel exist, and `run` codes follow from the start of each run.
-        let (a, b) = unsafe {
-            (
-                starts.map(|pair| pair.map(|start| g.a.as_ptr().add(start + offset))),
-                g.weights.codes.as_ptr().add(panel * PANEL * depth + i * run * PANEL),
-            )
-        };
+        // SAFETY: the panel exists.
+        let b = unsafe { g.weights.codes.as_ptr().add(panel * PANEL * depth + i * run * PANEL) };
+        let mut a = [[g.a.as_ptr(); 2]; P];
+        for (a, start) in a.as_flattened_mut().iter_mut().zip(starts.as_flattened()) {
+            // SAFETY: the windows exist, and `run` codes follow from the start of each run.
+            *a = unsafe { a.add(start + offset) };
+        }
         for k in (0..run).step_by(8) {
-            // SAFETY: eight codes at `k`, a multiple of 8 below the length of a run.
-            let a = a.map(|[first, second]| unsafe { vcombine_u8(vld1_u8(first.add(k)), vld1_u8(second.add(k))) });
+            let mut codes = [vdupq_n_u8(0); P];
+            for (codes, [first, second]) in codes.iter_mut().zip(a) {
+                // SAFETY: eight codes at `k`, a multiple of 8 below the length of a run.
+                *codes = unsafe { vcombine_u8(vld1_u8(first.add(k)), vld1_u8(second.add(k))) };
+            }
             for v in 0..8 {
                 // SAFETY: the panel holds 128 codes for each eight along the depth.
                 let weights = unsafe { vld1q_s8(b.add(k * PANEL + v * 16)) };
-                for (sums, a) in sums.iter_mut().zip(a) {
-                    sums[v] = usmmla(sums[v], a, weights);
+                for (sums, codes) in sums.iter_mut().zip(codes) {
+                    sums[v] = usmmla(sums[v], codes, weights);
                 }
             }
         }

@@ -172,7 +172,15 @@ impl Starts {
     /// The next R.
     #[inline(always)]
     fn take<const R: usize>(&mut self) -> [usize; R] {
-        let mut starts = [0; R];
+        let mut starts = [self.at; R];
+        if self.x + R < self.width {
+            for r in 1..R {
+                starts[r] = starts[r - 1].wrapping_add(self.right);
+            }
+            self.at = starts[R - 1].wrapping_add(self.right);
+            self.x += R;
+            return starts;
+        }
         for start in &mut starts {
             *start = self.at;
             self.x += 1;

@@ -74,13 +74,13 @@ unsafe fn tile<const R: usize, const PAIRED: bool>(
     let flip = vdupq_n_s8(i8::MIN);
     let mut sums = [[vdupq_n_s32(0); 8]; R];
     for (i, offset) in g.windows.runs.iter().enumerate() {
-        // SAFETY: the windows and the panel exist, and `run` codes follow from the start of each run.
-        let (a, b) = unsafe {
-            (
-                starts.map(|start| g.a.as_ptr().add(start + offset)),
-                g.weights.codes.as_ptr().add(panel * PANEL * depth + i * run * PANEL),
-            )
-        };
+        // SAFETY: the panel exists.
+        let b = unsafe { g.weights.codes.as_ptr().add(panel * PANEL * depth + i * run * PANEL) };
+        let mut a = [g.a.as_ptr(); R];
+        for (a, start) in a.iter_mut().zip(starts) {
+            // SAFETY: the windows exist, and `run` codes follow from the start of each run.
+            *a = unsafe { a.add(start + offset) };
+        }
         // Four weights of four columns.
         // SAFETY: the panel holds 64 codes for each four along the depth.
         let weights = |k: usize, four: usize| unsafe { vld1q_s8(b.add(k * PANEL + four * 16)) };
