@@ -122,7 +122,7 @@ fn a_scan_says_to_people_that_it_is_no_diagnosis_and_draws() {
 fn bench_measures_every_stage() {
     let at = chain();
     let b = json("edge-runtime", &["bench", "--model", "run/model.hilum", "--runs", "5", "--json"], at);
-    for key in ["infer_ms", "infer_cpu_ms", "total_ms", "decode_ms"] {
+    for key in ["infer_ms", "network_cpu_ms", "total_ms", "decode_ms"] {
         for p in ["p50", "p95", "p99"] {
             assert!(b[key][p].as_f64().unwrap() >= 0.0, "{b}");
         }

@@ -84,6 +84,10 @@ fn show(name: &str, json: bool) -> Result<(), BoardError> {
     let stages: Vec<String> = b.budget_ms.stages().iter().map(|(n, ms)| format!("{n} {ms:.0}")).collect();
     row("budget", &format!("{} = {:.0} ms", stages.join(" + "), b.budget_ms.total()));
     row("", &b.budget_basis);
+    if let Some(a) = &b.assumed {
+        let (rate, memory) = (a.instructions_per_cycle, a.memory_mb_per_s);
+        row("assumed", &format!("{rate} instructions a cycle, weights at {memory:.0} MB/s (for predicted latencies)"));
+    }
     for source in &b.sources {
         row("source", source);
     }

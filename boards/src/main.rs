@@ -3,5 +3,7 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // A reader that has seen enough (`| head`) ends the program, as it ends others, without a word.
+    sigpipe::reset();
     boards::command::run()
 }

@@ -56,7 +56,7 @@ def ours(bundle, threads, runs):
     binary = os.environ.get("HILUM_EDGE_RUNTIME", "target/release/edge-runtime")
     command = [binary, "bench", "--model", bundle, "--threads", str(threads), "--runs", str(runs), "--json"]
     r = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    return {"cpu_ms": r["infer_cpu_ms"]["p50"], "wall_ms": r["infer_ms"]["p50"], "kernel": r["kernel"]}
+    return {"cpu_ms": r["network_cpu_ms"]["p50"], "wall_ms": r["network_ms"]["p50"], "kernel": r["kernel"]}
 
 
 p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -81,6 +81,9 @@ for _ in range(a.rounds):
         out = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--engine", engine], capture_output=True, text=True)
         if out.returncode == 0:
             seen[engine].append(json.loads(out.stdout))
+        else:
+            why = (out.stderr.strip().splitlines() or ["no message"])[-1]
+            sys.exit(f"peers.py: {engine} failed: {why}")
 report = {"model": os.path.basename(a.int8), "threads": a.threads, "kernel": seen["hilum"][0]["kernel"], "engines": {}}
 for engine, rounds in seen.items():
     if not rounds:

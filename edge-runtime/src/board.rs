@@ -43,6 +43,19 @@ pub struct Board {
     pub budget_basis: String,
     /// Where the figures are from.
     pub sources: Vec<String>,
+    /// What a predicted latency assumes; absent where none is predicted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub assumed: Option<Assumed>,
+}
+
+/// Assumptions of [`crate::prediction`], not measurements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Assumed {
+    /// Instructions of the integer kernels that one core completes a cycle.
+    pub instructions_per_cycle: f64,
+    /// Megabytes a second at which weights come from memory.
+    pub memory_mb_per_s: f64,
 }
 
 /// A display.
@@ -145,6 +158,9 @@ impl Board {
         }
         if !(64..=4096).contains(&board.display.width) || !(64..=4096).contains(&board.display.height) {
             return Err(bad("display.width and display.height must be 64 to 4096".into()));
+        }
+        if board.assumed.as_ref().is_some_and(|a| !(a.instructions_per_cycle > 0.0 && a.memory_mb_per_s > 0.0)) {
+            return Err(bad("assumed.instructions_per_cycle and assumed.memory_mb_per_s must be above zero".into()));
         }
         Ok(Board { name: name.to_owned(), ..board })
     }

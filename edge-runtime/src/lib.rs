@@ -16,6 +16,7 @@ pub mod measure;
 pub mod model;
 pub mod network;
 pub mod onnx;
+pub mod prediction;
 pub mod preprocess;
 pub mod progress;
 pub mod radiograph;

@@ -13,5 +13,6 @@ const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
 fn main() -> ExitCode {
     // SAFETY: sets one of the allocator's options; it takes any number.
     unsafe { libmimalloc_sys::mi_option_set(PURGE_DELAY, -1) };
+    sigpipe::reset();
     host_train::commands::run()
 }
