@@ -12,7 +12,7 @@ fn gemm(c: &mut Criterion) {
         for kernel in available() {
             let codes = vec![3; depth * columns];
             let scaling = Scaling::new(&codes, vec![5; columns], vec![1e-3; columns]);
-            let weights = Packed::new(&codes, columns, depth, scaling, kernel);
+            let weights = Packed::new(codes, columns, depth, scaling, kernel);
             let requantise = Requantise {
                 bias: &weights.scaling.bias,
                 multiplier: &weights.scaling.multiplier,

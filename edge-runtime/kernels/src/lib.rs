@@ -79,18 +79,13 @@ impl Scaling {
 }
 
 impl Packed {
-    /// Packs `codes`, `[columns][runs][run]`.
-    pub fn new(codes: &[i8], columns: usize, run: usize, mut scaling: Scaling, kernel: &Kernel) -> Packed {
+    /// Packs `codes`, `[columns][runs][run]`, and keeps their memory where it suffices: new pages cost more than packing.
+    pub fn new(mut codes: Vec<i8>, columns: usize, run: usize, mut scaling: Scaling, kernel: &Kernel) -> Packed {
         let group = kernel.group;
         let real = codes.len() / columns;
         let filled_run = run.next_multiple_of(group);
         let depth = real / run * filled_run;
-        let mut packed = vec![0i8; columns.next_multiple_of(PANEL) * depth];
-        match group {
-            2 => interleave::<2>(codes, real, run, &mut packed, depth),
-            4 => interleave::<4>(codes, real, run, &mut packed, depth),
-            _ => interleave::<8>(codes, real, run, &mut packed, depth),
-        }
+        let lowest = codes.contains(&i8::MIN);
         if kernel.signed {
             // Σ w·a = Σ w·(a − 128) + 128 · Σ w
             for (bias, row) in scaling.bias.iter_mut().zip(codes.chunks_exact(real)) {
@@ -99,7 +94,18 @@ impl Packed {
             }
         }
         scaling.fill_up();
-        Packed { codes: packed, depth, run: filled_run, columns, lowest: codes.contains(&i8::MIN), scaling }
+        let len = columns.next_multiple_of(PANEL) * depth;
+        scratch::with::<i8, _>(len, |packed| {
+            packed.fill(0);
+            match group {
+                2 => interleave::<2>(&codes, real, run, packed, depth),
+                4 => interleave::<4>(&codes, real, run, packed, depth),
+                _ => interleave::<8>(&codes, real, run, packed, depth),
+            }
+            codes.clear();
+            codes.extend_from_slice(packed);
+        });
+        Packed { codes, depth, run: filled_run, columns, lowest, scaling }
     }
 }
 

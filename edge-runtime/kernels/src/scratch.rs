@@ -20,6 +20,7 @@ macro_rules! scratch {
     };
 }
 scratch!(u8);
+scratch!(i8);
 scratch!(i16);
 scratch!(usize);
 

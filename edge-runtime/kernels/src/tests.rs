@@ -147,7 +147,7 @@ proptest! {
         for kernel in available() {
             let scaling = Scaling::new(&b, bias.clone(), multiplier.clone());
             let far = scaling.far;
-            let packed = Packed::new(&b, columns, run, scaling, kernel);
+            let packed = Packed::new(b.clone(), columns, run, scaling, kernel);
             let a = Guarded::new(&all[..windows.end(first, rows, packed.run)], end);
             let plain = Requantise { bias: &bias, multiplier: &multiplier, zero_point, low, high, far };
             let requantise = Requantise { bias: &packed.scaling.bias, multiplier: &packed.scaling.multiplier, ..plain };

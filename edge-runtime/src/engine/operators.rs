@@ -201,10 +201,10 @@ enum Work {
 }
 
 impl Layer {
-    /// `None` for the logits.
+    /// `None` for the logits. Weights move out of the node.
     fn new(
         values: &[Value],
-        node: &Node,
+        node: &mut Node,
         arena: &Arena,
         kernel: &'static Kernel,
     ) -> Result<Option<Layer>, EngineError> {
@@ -216,15 +216,17 @@ impl Layer {
             let multiplier = w.scales.iter().map(|s| (x.scale * s / y.scale).min(1e30)).collect();
             Scaling::new(&w.codes, folded_bias(w, x.zero_point), multiplier)
         };
-        let gemm = |window: Window, weights: &Weights| {
+        let gemm = |window: Window, weights: &mut Weights| {
             let lie = Lie::new(&window, &inputs[0].0, kernel);
-            let weights = Packed::new(&weights.codes, weights.bias.len(), lie.run, scaling(weights), kernel);
+            let scaling = scaling(weights);
+            let codes = std::mem::take(&mut weights.codes);
+            let weights = Packed::new(codes, weights.bias.len(), lie.run, scaling, kernel);
             Work::Gemm { window, weights, lie }
         };
         let zero = [0, 1].map(|i: usize| f32::from(inputs.get(i).map_or(0, |v| v.1.zero_point)));
         let scale = [0, 1].map(|i: usize| inputs.get(i).map_or(1.0, |v| v.1.scale));
         let (low, high) = (node.low, node.high);
-        let (name, work) = match &node.op {
+        let (name, work) = match &mut node.op {
             LayerOp::Conv { window, groups, weights } => {
                 let (groups, channels, outputs) = (*groups as usize, x.shape[2] as usize, weights.bias.len());
                 if groups == 1 {
