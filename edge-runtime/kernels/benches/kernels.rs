@@ -11,7 +11,7 @@ fn gemm(c: &mut Criterion) {
         group.throughput(Throughput::Elements((rows * depth * columns) as u64));
         for kernel in available() {
             let codes = vec![3; depth * columns];
-            let scaling = Scaling::new(&codes, vec![5; columns], vec![1e-3; columns]);
+            let scaling = Scaling::new(depth, vec![5; columns], vec![1e-3; columns]);
             let weights = Packed::new(codes, columns, depth, scaling, kernel);
             let requantise = Requantise {
                 bias: &weights.scaling.bias,

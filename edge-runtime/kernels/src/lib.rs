@@ -56,17 +56,15 @@ pub struct Scaling {
 }
 
 impl Scaling {
-    /// For the channels of `codes`, `[channels][depth]`.
-    pub fn new(codes: &[i8], bias: Vec<i32>, multiplier: Vec<f32>) -> Scaling {
-        let depth = codes.len() / bias.len().max(1);
-        let largest = codes.chunks_exact(depth.max(1)).zip(bias.iter().zip(&multiplier)).map(|(row, (bias, m))| {
-            let sum =
-                255 * row.iter().map(|w| i64::from(w.unsigned_abs())).sum::<i64>() + i64::from(bias.unsigned_abs());
-            // A sum wraps at most to i32::MIN.
-            sum.min(1 << 31) as f64 * f64::from(*m)
-        });
+    /// For channels that sum `depth` products each.
+    pub fn new(depth: usize, bias: Vec<i32>, multiplier: Vec<f32>) -> Scaling {
+        // Whatever the weights are: reading them all again would take longer than the rest of loading them.
+        let products = depth as f64 * 255.0 * 128.0;
+        // A sum wraps at most to i32::MIN.
+        let steps =
+            |(b, m): (&i32, &f32)| (products + f64::from(b.unsigned_abs())).min(f64::from(1u32 << 31)) * f64::from(*m);
         // What a float has lost by rounding is far less than the half that stays.
-        let far = !largest.fold(0.0, f64::max).le(&f64::from(1 << 30));
+        let far = !bias.iter().zip(&multiplier).map(steps).fold(0.0, f64::max).le(&f64::from(1 << 30));
         Scaling { bias, multiplier, far }
     }
 

@@ -145,7 +145,7 @@ proptest! {
         // The last row is not followed by anything.
         let len = (rows * out_row).saturating_sub(slack);
         for kernel in available() {
-            let scaling = Scaling::new(&b, bias.clone(), multiplier.clone());
+            let scaling = Scaling::new(depth, bias.clone(), multiplier.clone());
             let far = scaling.far;
             let packed = Packed::new(b.clone(), columns, run, scaling, kernel);
             let a = Guarded::new(&all[..windows.end(first, rows, packed.run)], end);

@@ -214,7 +214,7 @@ impl Layer {
         let scaling = |w: &Weights| {
             // Finite, whatever a file says: an infinite one times 0 would be no number.
             let multiplier = w.scales.iter().map(|s| (x.scale * s / y.scale).min(1e30)).collect();
-            Scaling::new(&w.codes, folded_bias(w, x.zero_point), multiplier)
+            Scaling::new(w.codes.len() / w.bias.len(), folded_bias(w, x.zero_point), multiplier)
         };
         let gemm = |window: Window, weights: &mut Weights| {
             let lie = Lie::new(&window, &inputs[0].0, kernel);
