@@ -1,4 +1,4 @@
-//! torchvision's MobileNetV2, ResNet50 and DenseNet121, as PyTorch exports them, through `quantize` and the device, against
+//! torchvision's MobileNetV2, ResNet50, DenseNet121, SqueezeNet and ShuffleNet, as PyTorch exports them, through `quantize` and the device, against
 //! ONNX Runtime. Skipped, aloud, where Python has no torchvision; then the chain's own networks still are compared.
 
 use std::process::Command;
@@ -14,13 +14,20 @@ fn torchvision_networks_compute_what_onnx_runtime_computes() {
     let export = Command::new(&python).arg(script).current_dir(at).output().unwrap();
     assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
     let phantoms = edge_runtime::inputs::image_files(&at.join("phantoms")).unwrap();
-    for name in ["mobilenet_v2", "resnet50", "densenet121"] {
+    // The last two have layers that stay float.
+    for (name, images) in [
+        ("mobilenet_v2", 200),
+        ("resnet50", 200),
+        ("densenet121", 200),
+        ("squeezenet1_1", 20),
+        ("shufflenet_v2_x1_0", 20),
+    ] {
         let model = format!("{name}.onnx");
         json("quantize", &[&model, "--calibrate", "phantoms/test", "--json"], at);
         let contract = edge_runtime::model::Model::load(&at.join(format!("{name}.hilum"))).unwrap().contract;
-        let mut frames = random_frames(contract.input.size, 200);
-        frames.extend(phantoms.iter().take(200).map(|p| quantize::evaluation::frame(p, &contract.input).unwrap()));
-        assert_eq!(frames.len(), 400);
+        let mut frames = random_frames(contract.input.size, images);
+        frames.extend(phantoms.iter().take(images).map(|p| quantize::evaluation::frame(p, &contract.input).unwrap()));
+        assert_eq!(frames.len(), 2 * images);
         let int8 = format!("{name}.int8.onnx");
         agrees_with_onnxruntime(&python, at, &format!("{name}.hilum"), &int8, &frames);
         agrees_with_onnxruntime(&python, at, &int8, &int8, &frames[..8]);

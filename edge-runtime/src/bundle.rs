@@ -110,8 +110,8 @@ impl Bundle {
         }
         bundle.contract.check()?;
         bundle.network.check()?;
-        if bundle.version() > word(8) {
-            return Err(BundleError::Content("it holds layers that its format version does not have".into()));
+        if bundle.version() != word(8) {
+            return Err(BundleError::Content("its layers belong to another format version than it declares".into()));
         }
         Ok((bundle, hex(&digest)))
     }

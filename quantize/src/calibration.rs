@@ -18,8 +18,10 @@ pub fn record(
 ) -> Result<ActivationRanges, EngineError> {
     let graph = model.graph.as_ref().ok_or_else(|| EngineError("the model holds no graph".into()))?;
     let input_name = graph.input.first().map_or(INPUT, |i| &i.name);
-    let names: Vec<String> =
-        graph.node.iter().filter(|n| n.op_type != "Constant").flat_map(|n| n.output.iter().take(1).cloned()).collect();
+    let read = |name: &String| graph.node.iter().any(|n| n.input.contains(name));
+    let given = graph.node.iter().filter(|n| n.op_type != "Constant").flat_map(|n| n.output.iter().enumerate());
+    // Of several outputs those that somebody reads.
+    let names: Vec<String> = given.filter(|(i, o)| *i == 0 || read(o)).map(|(_, o)| o.clone()).collect();
     let plan = Plan::of_onnx(model, Some(&names))?;
     let mut ranges = ActivationRanges::new();
     let mut widen = |name: &str, values: &[f32]| {

@@ -50,7 +50,8 @@ pub fn canonical(model: &pb::ModelProto) -> Result<pb::ModelProto, QuantizeError
     graph.initializer.sort_by(|a, b| a.name.cmp(&b.name));
     for opset in &mut model.opset_import {
         if opset.domain.is_empty() {
-            opset.version = onnx::OPSET;
+            // Layers that stay as they are may need a newer one.
+            opset.version = opset.version.max(onnx::OPSET);
         }
     }
     Ok(model)

@@ -153,6 +153,9 @@ pub fn quantize(
     }
     let mut out = q.builder.finish(&graph.name, vec![]);
     out.metadata_props = model.metadata_props.clone();
+    let opset = |m: &pb::ModelProto| m.opset_import.iter().find(|o| o.domain.is_empty()).map_or(0, |o| o.version);
+    let newest = opset(model).max(onnx::OPSET);
+    out.opset_import.iter_mut().for_each(|o| o.version = newest);
     Ok(out)
 }
 

@@ -83,7 +83,7 @@ mod tests {
     use rayon::prelude::*;
 
     fn sum(_: ()) -> u64 {
-        (0..1000u64).into_par_iter().with_min_len(10).sum()
+        (0..1000u32).into_par_iter().with_min_len(10).map(u64::from).sum()
     }
 
     #[test]
