@@ -1,35 +1,44 @@
 //! The inner loops of every kernel that this processor runs, on shapes of MobileNetV2 and ResNet50.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use kernels::{Area, Depthwise, Gemm, MaxPool, Packed, Requantise, Scaling, Windows, available};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use kernels::{Area, Depthwise, Gemm, Kernel, MaxPool, Packed, Requantise, Scaling, Windows, available};
 
 fn gemm(c: &mut Criterion) {
     let mut group = c.benchmark_group("gemm");
-    // Rows, depth, columns.
-    for (rows, depth, columns) in [(12544, 16, 96), (3136, 24, 144), (196, 384, 64), (49, 320, 1280), (196, 2304, 256)]
-    {
-        group.throughput(Throughput::Elements((rows * depth * columns) as u64));
+    for shape in [[12544, 16, 96], [3136, 24, 144], [196, 384, 64], [49, 320, 1280], [196, 2304, 256]] {
         for kernel in available() {
-            let codes = vec![3; depth * columns];
-            let scaling = Scaling::new(depth, vec![5; columns], vec![1e-3; columns]);
-            let weights = Packed::new(codes, columns, depth, scaling, kernel);
-            let requantise = Requantise {
-                bias: &weights.scaling.bias,
-                multiplier: &weights.scaling.multiplier,
-                zero_point: 3,
-                low: 0,
-                high: 255,
-                far: false,
-            };
-            let a = vec![100; rows * depth + 64];
-            let windows = Windows { width: rows, right: depth, down: rows * depth, runs: &[0] };
-            let g = Gemm { a: &a, windows, first: 0, rows, weights: &weights, requantise, out_row: columns };
-            let mut out = vec![0; rows * columns];
-            let id = BenchmarkId::new(kernel.name, format!("{rows}×{depth}×{columns}"));
-            group.bench_function(id, |b| b.iter(|| (kernel.gemm)(&g, &mut out)));
+            product(&mut group, kernel, shape, false);
         }
     }
     group.finish();
+    // Pointwise convolutions behind a depthwise one, with activations where they are and always in the first-level cache: what
+    // computing both in one pass could bring at most.
+    let mut group = c.benchmark_group("pointwise behind depthwise");
+    for shape in [[12544, 32, 16], [3136, 144, 24], [784, 192, 32], [196, 384, 64], [49, 960, 160]] {
+        for cached in [false, true] {
+            product(&mut group, available()[0], shape, cached);
+        }
+    }
+    group.finish();
+}
+
+/// Rows, depth and columns; with `cached`, every row is the first.
+fn product(group: &mut BenchmarkGroup<WallTime>, kernel: &Kernel, [rows, depth, columns]: [usize; 3], cached: bool) {
+    group.throughput(Throughput::Elements((rows * depth * columns) as u64));
+    let codes = vec![3; depth * columns];
+    let scaling = Scaling::new(depth, vec![5; columns], vec![1e-3; columns]);
+    let weights = Packed::new(codes, columns, depth, scaling, kernel);
+    let (bias, multiplier) = (&weights.scaling.bias, &weights.scaling.multiplier);
+    let requantise = Requantise { bias, multiplier, zero_point: 3, low: 0, high: 255, far: false };
+    let a = vec![100; rows * depth + 64];
+    let right = if cached { 0 } else { depth };
+    let windows = Windows { width: rows, right, down: rows * depth, runs: &[0] };
+    let g = Gemm { a: &a, windows, first: 0, rows, weights: &weights, requantise, out_row: columns };
+    let mut out = vec![0; rows * columns];
+    let from = if cached { " cached" } else { "" };
+    let id = BenchmarkId::new(kernel.name, format!("{rows}×{depth}×{columns}{from}"));
+    group.bench_function(id, |b| b.iter(|| (kernel.gemm)(&g, &mut out)));
 }
 
 fn depthwise(c: &mut Criterion) {
