@@ -104,6 +104,13 @@ enum Float {
 /// Weights of a layer: codes, their dimensions, and a scale for each output channel.
 type Codes = (Vec<i8>, Vec<usize>, Vec<f32>);
 
+/// A float island cut out of the graph: an ONNX model, the values that it reads, and the shape of what it gives.
+struct Island {
+    model: Vec<u8>,
+    inputs: Vec<u32>,
+    shape: [u32; 3],
+}
+
 struct Lowering<'a> {
     model: &'a pb::ModelProto,
     graph: &'a pb::GraphProto,
@@ -281,14 +288,13 @@ impl Lowering<'_> {
         if !outputs.contains(&LOGITS) || self.nodes.iter().any(|n| n.output.is_none()) {
             return Ok(());
         }
-        let (model, inputs, _) = self.island(LOGITS)?;
+        let Island { model, inputs, .. } = self.island(LOGITS)?;
         self.nodes.push(Node { name: LOGITS.into(), op: Op::Float { model }, inputs, output: None, low: 0, high: 255 });
         Ok(())
     }
 
-    /// The layers between dequantised activations and the float tensor `to`: an ONNX model, the values that it reads, and the
-    /// shape of what it gives.
-    fn island(&self, to: &str) -> Result<(Vec<u8>, Vec<u32>, [u32; 3]), LowerError> {
+    /// The layers between dequantised activations and the float tensor `to`.
+    fn island(&self, to: &str) -> Result<Island, LowerError> {
         let mut graph = pb::GraphProto { name: to.to_owned(), ..Default::default() };
         let (mut open, mut seen) = (vec![to], HashSet::new());
         let (mut nodes, mut inputs) = (BTreeSet::new(), Vec::new());
@@ -333,7 +339,7 @@ impl Lowering<'_> {
         };
         let (_, shape) =
             island::plan(&bytes).map_err(|e| unsupported(to, format!("{}, and in float {}", reason, e.0)))?;
-        Ok((bytes, inputs, shape.map(|d| d as u32)))
+        Ok(Island { model: bytes, inputs, shape: shape.map(|d| d as u32) })
     }
 
     /// True if the dequantised `tensor` has the form `[1, n]` in ONNX: a row, or an image that was flattened.
@@ -415,7 +421,7 @@ impl Lowering<'_> {
                 Ok(())
             }
             Some(Float::Island { .. }) => {
-                let (model, inputs, shape) = self.island(from)?;
+                let Island { model, inputs, shape } = self.island(from)?;
                 let op = Op::Float { model };
                 self.values.push(Value { shape, scale, zero_point });
                 self.nodes.push(Node { name: name.to_owned(), op, inputs, output: Some(id), low: 0, high: 255 });

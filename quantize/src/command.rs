@@ -30,7 +30,7 @@ Decision support for research and screening, never a diagnosis.";
 #[derive(Parser)]
 #[command(name = "quantize", version, about, after_help = EXIT_CODES)]
 struct Cli {
-    /// A float model of host-train, or any float ONNX of the operators listed below together with --calibrate
+    /// A float model of host-train, or any float ONNX together with --calibrate; layers without an integer form stay float
     model: PathBuf,
     /// Record activation ranges over the images in this folder, instead of those in the model
     #[arg(long, value_name = "DIR")]

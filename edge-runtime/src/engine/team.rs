@@ -1,14 +1,14 @@
 //! Threads that stay awake for the length of an inference.
 //!
-//! An operator of a small network takes some ten microseconds, as long as a sleeping thread takes to wake. So the threads of
-//! the pool are called once for each inference and look for work until it is done.
+//! An operator of a small network takes some thirty microseconds; waking a thread for each makes two no faster than one. So the
+//! threads of the pool are called once for each inference and look for work until it is done.
 
 use rayon::Yield;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long an inference waits for the others: some times what a thread takes to wake.
+/// How long an inference waits for the others before it does without. A round number.
 const PATIENCE: Duration = Duration::from_micros(300);
 
 /// True while a team works. There is one at a time: two that wait for each other's threads would never end.
