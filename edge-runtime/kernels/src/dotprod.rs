@@ -3,7 +3,7 @@
 //!
 //! `vdotq_s32` is not stable in Rust 1.95, inline assembly is.
 
-use super::neon::{Codes, store16};
+use super::neon::{Codes, store_row};
 use super::{Gemm, Kernel, PANEL, assert_gemm, neon};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -97,7 +97,9 @@ unsafe fn tile<const R: usize>(g: &Gemm, panel: usize, row: usize, starts: [usiz
             k += 4;
         }
     }
+    let width = PANEL.min(g.weights.columns - column);
     for (r, sums) in sums.into_iter().enumerate() {
-        store16(codes.of(sums), &mut out[(row + r) * g.out_row + column..][..PANEL.min(g.weights.columns - column)]);
+        // SAFETY: the row exists in the output, as asserted.
+        unsafe { store_row(codes.of(sums), out, (row + r) * g.out_row + column, width) };
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! `vusmmlaq_s32` is not stable in Rust 1.95, inline assembly is.
 
-use super::neon::{Codes, store16};
+use super::neon::{Codes, store_row};
 use super::{Gemm, Kernel, PANEL, assert_gemm, neon};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -89,6 +89,7 @@ unsafe fn tile<const P: usize>(
     let column = panel * PANEL;
     // SAFETY: bias and multiplier are as long as all panels.
     let codes = unsafe { Codes::new(&g.requantise, column) };
+    let width = PANEL.min(g.weights.columns - column);
     for (p, s) in sums.iter().enumerate() {
         for lower in [false, true] {
             let at = row + 2 * p + usize::from(lower);
@@ -96,7 +97,8 @@ unsafe fn tile<const P: usize>(
                 // Four columns of the upper or the lower row from two sums of two columns each.
                 let four = |i: usize| vaddq_s32(zip(s[2 * i], s[2 * i + 1], lower), codes.bias[i]);
                 let sums = [four(0), four(1), four(2), four(3)];
-                store16(codes.of(sums), &mut out[at * g.out_row + column..][..PANEL.min(g.weights.columns - column)]);
+                // SAFETY: the row exists in the output, as asserted.
+                unsafe { store_row(codes.of(sums), out, at * g.out_row + column, width) };
             }
         }
     }

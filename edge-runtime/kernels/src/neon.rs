@@ -139,20 +139,19 @@ unsafe fn tile<const R: usize, const PAIRED: bool>(
     let column = panel * PANEL;
     // SAFETY: bias and multiplier are as long as all panels.
     let codes = unsafe { Codes::new(&g.requantise, column) };
+    let width = PANEL.min(g.weights.columns - column);
     for (r, s) in sums.iter().enumerate() {
         let four = |i: usize| vaddq_s32(vpaddq_s32(s[2 * i], s[2 * i + 1]), codes.bias[i]);
-        let at = (row + r) * g.out_row + column;
-        store16(
-            codes.of([four(0), four(1), four(2), four(3)]),
-            &mut out[at..][..PANEL.min(g.weights.columns - column)],
-        );
+        let sums = [four(0), four(1), four(2), four(3)];
+        // SAFETY: the row exists in the output, as asserted.
+        unsafe { store_row(codes.of(sums), out, (row + r) * g.out_row + column, width) };
     }
 }
 
 /// Writes the first `to.len()` of 16 codes.
 #[inline]
 #[target_feature(enable = "neon")]
-pub(super) fn store16(codes: uint8x16_t, to: &mut [u8]) {
+fn store16(codes: uint8x16_t, to: &mut [u8]) {
     if to.len() == PANEL {
         // SAFETY: 16 bytes into a slice of 16.
         unsafe { vst1q_u8(to.as_mut_ptr(), codes) };
@@ -164,10 +163,27 @@ pub(super) fn store16(codes: uint8x16_t, to: &mut [u8]) {
     }
 }
 
+/// Writes the first `width` of 16 codes to `out[at..]`; whole panels without looking at the length again.
+///
+/// # Safety
+/// `width` codes fit from `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(super) unsafe fn store_row(codes: uint8x16_t, out: &mut [u8], at: usize, width: usize) {
+    if width == PANEL {
+        // SAFETY: the caller vouches for 16 bytes.
+        unsafe { vst1q_u8(out.as_mut_ptr().add(at), codes) };
+    } else {
+        store16(codes, &mut out[at..][..width]);
+    }
+}
+
 /// Bias and multiplier of 16 outputs, and the other constants of [`Requantise`], in registers.
 pub(super) struct Codes {
     pub bias: [int32x4_t; 4],
     multiplier: [float32x4_t; 4],
+    /// Zero point 0 and nothing to clamp: the narrowing saturates to what is right.
+    plain: bool,
     zero_point: int16x8_t,
     low: uint8x16_t,
     high: uint8x16_t,
@@ -184,6 +200,7 @@ impl Codes {
             Codes {
                 bias: std::array::from_fn(|i| vld1q_s32(r.bias.as_ptr().add(first + 4 * i))),
                 multiplier: std::array::from_fn(|i| vld1q_f32(r.multiplier.as_ptr().add(first + 4 * i))),
+                plain: (r.zero_point, r.low, r.high) == (0, 0, 255),
                 zero_point: vdupq_n_s16(i16::from(r.zero_point)),
                 low: vdupq_n_u8(r.low),
                 high: vdupq_n_u8(r.high),
@@ -199,8 +216,12 @@ impl Codes {
         for (steps, (sum, multiplier)) in steps.iter_mut().zip(sums.into_iter().zip(self.multiplier)) {
             *steps = vcvtnq_s32_f32(vmulq_f32(vcvtq_f32_s32(sum), multiplier));
         }
-        let first = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(steps[0]), steps[1]), self.zero_point);
-        let second = vqaddq_s16(vqmovn_high_s32(vqmovn_s32(steps[2]), steps[3]), self.zero_point);
+        let first = vqmovn_high_s32(vqmovn_s32(steps[0]), steps[1]);
+        let second = vqmovn_high_s32(vqmovn_s32(steps[2]), steps[3]);
+        if self.plain {
+            return vqmovun_high_s16(vqmovun_s16(first), second);
+        }
+        let (first, second) = (vqaddq_s16(first, self.zero_point), vqaddq_s16(second, self.zero_point));
         vminq_u8(vmaxq_u8(vqmovun_high_s16(vqmovun_s16(first), second), self.low), self.high)
     }
 }

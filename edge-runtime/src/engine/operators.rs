@@ -467,7 +467,10 @@ impl Prepared {
         let rows = out_view.pixels();
         let work = rows * weights.depth * weights.columns;
         let requantise = self.requantise(&weights.scaling);
-        let windows = Windows { width: out_view.shape[1], right: lie.right, down: lie.down, runs: &lie.runs };
+        // Lines that follow each other like windows are one line, without ends to look out for.
+        let one_line = lie.down == lie.right * out_view.shape[1];
+        let width = if one_line { rows } else { out_view.shape[1] };
+        let windows = Windows { width, right: lie.right, down: lie.down, runs: &lie.runs };
         let over = |a: &[u8], out: &mut [u8]| {
             self.in_parts(rows, work, out, |first, rows, out| {
                 (self.kernel.gemm)(
