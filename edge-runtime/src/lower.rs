@@ -344,12 +344,17 @@ impl Lowering<'_> {
 
     /// True if the dequantised `tensor` has the form `[1, n]` in ONNX: a row, or an image that was flattened.
     fn is_row(&self, tensor: &str) -> bool {
-        let Some(node) = self.givers.get(tensor).map(|n| &self.graph.node[*n]) else { return false };
-        match node.op_type.as_str() {
-            "Flatten" | "Gemm" => true,
-            "Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool" => false,
-            _ => node.input.first().is_some_and(|from| self.is_row(from)),
+        let mut tensor = tensor;
+        // A graph that bites its tail ends, too.
+        for _ in 0..self.graph.node.len() {
+            let Some(node) = self.givers.get(tensor).map(|n| &self.graph.node[*n]) else { return false };
+            match (node.op_type.as_str(), node.input.first()) {
+                ("Flatten" | "Gemm", _) => return true,
+                ("Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool", _) | (_, None) => return false,
+                (_, Some(from)) => tensor = from,
+            }
         }
+        false
     }
 
     fn pending(&self, op: Op, inputs: Vec<u32>, shape: [u32; 3]) -> Float {
@@ -585,5 +590,28 @@ pub fn input_shape(input: &pb::ValueInfoProto) -> Option<[u32; 3]> {
     match dims.as_slice() {
         [1, c, h, w] if [*c, *h, *w].iter().all(|d| (1..=4096).contains(d)) => Some([*h as u32, *w as u32, *c as u32]),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::onnx::{GraphBuilder, INPUT};
+    use tract_onnx::pb::tensor_proto::DataType;
+
+    #[test]
+    fn a_graph_that_bites_its_tail_ends() {
+        let mut b = GraphBuilder::default();
+        b.input(INPUT, &[1, 1, 2, 2]);
+        b.floats("scale", &[], &[0.1]);
+        b.raw("zero", &[], DataType::Uint8, vec![0]);
+        b.node("QuantizeLinear", &[INPUT, "scale", "zero"], "codes", vec![]);
+        b.node("DequantizeLinear", &["codes", "scale", "zero"], "real", vec![]);
+        b.node("Softplus", &["real"], "soft", vec![]);
+        b.node("QuantizeLinear", &["soft", "scale", "zero"], "soft/codes", vec![]);
+        // Gives `codes` a second time, from what was computed of it.
+        b.node("Identity", &["real"], "codes", vec![]);
+        b.output("soft", &[1, 1, 2, 2]);
+        assert!(lower(&b.finish("m", vec![])).is_err());
     }
 }

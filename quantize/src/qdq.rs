@@ -20,8 +20,13 @@ pub enum QuantizeError {
     #[error("the model is quantised already: give the float model it came from")]
     AlreadyQuantised,
     /// A layer that is to stay in float and is not there.
-    #[error("no layer is called `{0}`; `edge-runtime inspect` lists them")]
-    NoLayer(String),
+    #[error("no layer is called `{name}`; those with weights are {known}")]
+    NoLayer {
+        /// What was asked for.
+        name: String,
+        /// Names there are.
+        known: String,
+    },
     /// Nothing is left to quantise.
     #[error("no layer would become int8: these have an integer form: {INTEGER_OPERATORS}")]
     NothingToQuantise,
@@ -101,7 +106,9 @@ pub fn quantize(
     };
     let named = |n: &pb::NodeProto, name: &String| n.name == *name || n.output.contains(name);
     if let Some(unknown) = keep.iter().find(|k| !graph.node.iter().any(|n| named(n, k))) {
-        return Err(QuantizeError::NoLayer(unknown.clone()));
+        let weighted = graph.node.iter().filter(|n| matches!(n.op_type.as_str(), "Conv" | "Gemm"));
+        let known: Vec<&str> = weighted.flat_map(|n| n.output.first()).map(String::as_str).collect();
+        return Err(QuantizeError::NoLayer { name: unknown.clone(), known: known.join(", ") });
     }
     let constants = q.constants.clone();
     let stays_float = |n: &pb::NodeProto| !has_integer_form(n, &constants) || keep.iter().any(|k| named(n, k));
@@ -506,7 +513,7 @@ mod tests {
             assert!((a - b).abs() < 1e-3 * b.abs().max(1.0), "{ours:?} {reference:?}");
         }
         let nobody = quantize(&with_float_layers(), &ActivationRanges::new(), &["c9".to_owned()]);
-        assert!(matches!(nobody, Err(QuantizeError::NoLayer(name)) if name == "c9"));
+        assert!(matches!(nobody, Err(QuantizeError::NoLayer { name, .. }) if name == "c9"));
     }
 
     #[test]

@@ -19,7 +19,11 @@ fn main() {
             "gemm" => gemm(kernel, Windows { width: 196, right: 384, down: 196 * 384, runs: &[0] }, 384),
             "conv" => gemm(kernel, Windows { width: 14, right: 64, down: 16 * 64, runs: &[0, 1024, 2048] }, 3 * 64),
             "depthwise" => depthwise(kernel),
-            _ => max_pool(kernel),
+            "max-pool" => max_pool(kernel),
+            other => {
+                eprintln!("count: no loop is called {other}");
+                std::process::exit(2);
+            }
         }
     }
 }

@@ -35,8 +35,8 @@ pub fn lead(threads: usize) -> Result<(), rayon::ThreadPoolBuildError> {
     Ok(())
 }
 
-/// Runs `before`, while the other threads of the pool wake up, then `work` on what it gave, while they look for parts. On a thread of
-/// the pool, as when many images are read at once, the others have work of their own and are left alone.
+/// Runs `before`, while the other threads of the pool wake up, then `work` on what it gave, while they look for parts. On a
+/// thread of the pool, as when many images are read at once, the others have work of their own and are left alone.
 pub fn awake<T, R: Send>(before: impl FnOnce() -> T + Send, work: impl FnOnce(T) -> R + Send) -> R {
     let threads = rayon::current_num_threads();
     if threads == 1 {
