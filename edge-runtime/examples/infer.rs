@@ -12,7 +12,7 @@ fn main() {
         std::process::exit(2);
     };
     let threads = threads.first().and_then(|t| t.parse().ok()).unwrap_or(1);
-    let _ = edge_runtime::engine::team::lead(threads);
+    let _ = edge_runtime::engine::kernels::team::lead(threads);
     let model = match Model::load(Path::new(model)) {
         Ok(model) => model,
         Err(e) => {

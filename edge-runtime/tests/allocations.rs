@@ -5,7 +5,7 @@ use edge_runtime::preprocess::Frame;
 
 #[test]
 fn an_inference_allocates_no_activation() {
-    edge_runtime::engine::team::lead(1).unwrap();
+    edge_runtime::engine::kernels::team::lead(1).unwrap();
     let model = Model::embedded().unwrap();
     let size = model.contract.input.size;
     let frame = Frame { size, pixels: (0..size * size).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect() };

@@ -16,6 +16,7 @@ mod i8mm;
 mod neon;
 pub mod portable;
 pub mod scratch;
+pub mod team;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]

@@ -82,8 +82,8 @@ impl Device {
                 known.join(", ")
             )));
         }
-        // Fails only if a pool exists already, which a second command in one process would explain.
-        let _ = crate::engine::team::lead(self.threads as usize);
+        // Without them, the calling thread does it all.
+        let _ = kernels::team::lead(self.threads as usize);
         Ok((load(self.model.as_deref())?, board))
     }
 }

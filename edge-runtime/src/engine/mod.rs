@@ -1,9 +1,8 @@
-//! tract plans and runs every network; its integer operators are ours ([`operators`]), their inner loops [`kernels`].
+//! tract plans and runs every network; its integer operators are ours ([`operators`]), their inner loops, and the threads that share them, [`kernels`].
 
 pub mod arena;
 pub(crate) mod island;
 pub mod operators;
-pub mod team;
 
 pub use kernels;
 use tract_onnx::pb::ModelProto;

@@ -10,8 +10,8 @@ use super::island::Island;
 use crate::network::{Network, Node, Op as LayerOp, Value, Weights, Window};
 use kernels::{
     Area, Depthwise, Gemm, Kernel, MaxPool, Packed, Product, Requantise, Scaling, Sum, Windows, copy_pixels, scratch,
+    team,
 };
-use rayon::prelude::*;
 use std::sync::Mutex;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
@@ -79,7 +79,7 @@ impl IntegerPlan {
     /// the network has one.
     pub fn run<R>(
         &self,
-        fill: impl FnOnce(&mut [u8]) + Send,
+        fill: impl FnOnce(&mut [u8]),
         read: impl FnOnce(Vec<f32>, Option<&[u8]>) -> R,
     ) -> Result<R, EngineError> {
         let idle = self.idle.lock().ok().and_then(|mut s| s.pop());
@@ -89,13 +89,10 @@ impl IntegerPlan {
         };
         let State { state: tract, arena } = &mut state;
         let mut taken = std::mem::replace(arena, Arc::new(Tensor::zero::<u8>(&[0])?));
-        let outputs = super::team::awake(
-            || -> TractResult<Arc<Tensor>> {
-                fill(&mut bytes_mut(&mut taken)?[self.arena.views[0].range()]);
-                Ok(taken)
-            },
-            |arena| tract.run(tvec!(TValue::from_const(arena?))),
-        )?;
+        let outputs = team::awake(|| {
+            fill(&mut bytes_mut(&mut taken)?[self.arena.views[0].range()]);
+            tract.run(tvec!(TValue::from_const(taken)))
+        })?;
         state.state.reset_turn()?;
         state.arena = outputs.into_iter().next().map(IntoArcTensor::into_arc_tensor).ok_or_else(no_arena)?;
         let codes = bytes(&state.arena)?;
@@ -429,9 +426,7 @@ impl Prepared {
     fn each_run(&self, inputs: &[&View; 2], out: &mut [u8], work: impl Fn(&mut [u8], [usize; 2]) + Sync) {
         let view = &self.output.0;
         if view.is_contiguous() && inputs.iter().all(|v| v.is_contiguous()) {
-            let threads = threads(out.len(), out.len());
-            let part = out.len().div_ceil(threads);
-            return each_part(out, part, threads, |i, out| work(out, [i * part; 2]));
+            return each_part(out.len(), out, 1, LINE, |first, _, out| work(out, [first; 2]));
         }
         for (pixel, out) in out.chunks_mut(view.pixel).enumerate() {
             work(&mut out[..view.shape[2]], inputs.map(|v| pixel * v.pixel));
@@ -472,7 +467,7 @@ impl Prepared {
         let width = if one_line { rows } else { out_view.shape[1] };
         let windows = Windows { width, right: lie.right, down: lie.down, runs: &lie.runs };
         let over = |a: &[u8], out: &mut [u8]| {
-            self.in_parts(rows, work, out, |first, rows, out| {
+            each_part(work, out, out_view.pixel, TILE, |first, rows, out| {
                 (self.kernel.gemm)(
                     &Gemm { a, windows, first, rows, weights, requantise, out_row: out_view.pixel },
                     out,
@@ -530,17 +525,8 @@ impl Prepared {
     fn in_lines(&self, taps: usize, out: &mut [u8], body: impl Fn(usize, &mut [u8]) + Sync) {
         let view = &self.output.0;
         let [height, width, channels] = view.shape;
-        let threads = threads(height * width * channels * taps, height);
-        let lines = height.div_ceil(threads);
-        each_part(out, lines * width * view.pixel, threads, |i, out| body(i * lines, out));
-    }
-
-    /// Splits `rows` output pixels among threads: `work(first, count, codes)`.
-    fn in_parts(&self, rows: usize, work: usize, out: &mut [u8], body: impl Fn(usize, usize, &mut [u8]) + Sync) {
-        let threads = threads(work, rows);
-        // Whole tiles of every kernel; some parts a thread, so that a last short one does not leave the others waiting.
-        let part = if threads == 1 { rows } else { rows.div_ceil(threads * 4).next_multiple_of(TILE) };
-        each_part(out, part * self.output.0.pixel, threads, |i, out| body(i * part, part.min(rows - i * part), out));
+        let work = height * width * channels * taps;
+        each_part(work, out, width * view.pixel, 1, |first, _, out| body(first, out));
     }
 
     fn run_max_pool(&self, window: &Window, x: &[u8], out: &mut [u8]) {
@@ -608,19 +594,17 @@ impl Prepared {
 /// Channels that are summed together outside the kernels.
 const LANES: usize = 16;
 
-/// A multiple of every kernel's rows.
-const TILE: usize = 12;
+/// Rows of the product that are parted at least: whole tiles of the kernels, or nearly so.
+const TILE: usize = 6;
 
-/// Threads that `work` products in `parts` independent parts are worth.
-fn threads(work: usize, parts: usize) -> usize {
-    if work < WORTH_A_THREAD { 1 } else { rayon::current_num_threads().clamp(1, parts) }
-}
+/// Codes that are parted at least where they lie side by side: a cache line.
+const LINE: usize = 64;
 
-/// Calls `body` for each `part` codes of `out`, on as many threads.
-fn each_part(out: &mut [u8], part: usize, threads: usize, body: impl Fn(usize, &mut [u8]) + Sync) {
-    match threads {
-        1 => body(0, out),
-        _ => out.par_chunks_mut(part).enumerate().for_each(|(i, o)| body(i, o)),
+/// As [`team::each_part`], for a loop of `work` products.
+fn each_part(work: usize, out: &mut [u8], line: usize, step: usize, body: impl Fn(usize, usize, &mut [u8]) + Sync) {
+    match work < WORTH_A_THREAD {
+        true => body(0, out.len().div_ceil(line), out),
+        false => team::each_part(out, line, step, body),
     }
 }
 
