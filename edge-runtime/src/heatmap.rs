@@ -37,22 +37,26 @@ impl Heat {
         Some(Heat { width: map.width, height: map.height, values: values.collect() })
     }
 
-    /// Bilinear value at `(x, y)` of the frame, both 0 to 1; 0 outside.
-    fn at(&self, x: f32, y: f32) -> f32 {
-        if !(0.0..=1.0).contains(&x) || !(0.0..=1.0).contains(&y) {
-            return 0.0;
-        }
-        let place = |v: f32, n: usize| {
-            let v = (v * n as f32 - 0.5).clamp(0.0, (n - 1) as f32);
-            let low = v as usize;
-            (low, (low + 1).min(n - 1), v - low as f32)
-        };
-        let ((x0, x1, fx), (y0, y1, fy)) = (place(x, self.width), place(y, self.height));
+    /// Bilinear value at a column and a row, both from [`place`]; 0 where one lies outside.
+    fn at(&self, x: Option<Place>, y: Option<Place>) -> f32 {
+        let (Some((x0, x1, fx)), Some((y0, y1, fy))) = (x, y) else { return 0.0 };
         let v = |x: usize, y: usize| self.values[y * self.width + x];
         let top = v(x0, y0) * (1.0 - fx) + v(x1, y0) * fx;
         let bottom = v(x0, y1) * (1.0 - fx) + v(x1, y1) * fx;
         top * (1.0 - fy) + bottom * fy
     }
+}
+
+/// The cells on both sides of a place, and how far it is from the first to the second.
+type Place = (usize, usize, f32);
+
+/// Where `v`, 0 to 1 along the frame, lies among `n` cells; `None` outside.
+fn place(v: f32, n: usize) -> Option<Place> {
+    (0.0..=1.0).contains(&v).then(|| {
+        let v = (v * n as f32 - 0.5).clamp(0.0, (n - 1) as f32);
+        let low = v as usize;
+        (low, (low + 1).min(n - 1), v - low as f32)
+    })
 }
 
 /// An RGB picture, row by row, 3 bytes a pixel.
@@ -79,12 +83,19 @@ pub fn overlay(radiograph: &Radiograph, heat: Option<&Heat>, input: &InputContra
         ResizeRule::Letterbox => (w / w.max(h), h / w.max(h)),
         ResizeRule::CenterCrop => (w / w.min(h), h / w.min(h)),
     };
+    let heat = heat.filter(|h| h.values.iter().any(|v| *v > 0.0));
+    let Some(heat) = heat else {
+        return Picture { width, height, rgb: grey.iter().flat_map(|g| [*g; 3]).collect() };
+    };
+    let places = |side: u32, scale: f32, cells: usize| -> Vec<Option<Place>> {
+        (0..side).map(|i| place(((i as f32 + 0.5) / side as f32 - 0.5) * scale + 0.5, cells)).collect()
+    };
+    let (columns, rows) = (places(width, sx, heat.width), places(height, sy, heat.height));
     let mut rgb = Vec::with_capacity(grey.len() * 3);
-    for (i, g) in grey.iter().enumerate() {
-        let x = ((i as u32 % width) as f32 + 0.5) / width as f32;
-        let y = ((i as u32 / width) as f32 + 0.5) / height as f32;
-        let heat = heat.map_or(0.0, |m| m.at((x - 0.5) * sx + 0.5, (y - 0.5) * sy + 0.5));
-        rgb.extend(tint(*g, heat));
+    for (line, y) in grey.chunks_exact(width as usize).zip(rows) {
+        for (g, x) in line.iter().zip(&columns) {
+            rgb.extend(tint(*g, heat.at(*x, y)));
+        }
     }
     Picture { width, height, rgb }
 }
@@ -93,7 +104,7 @@ pub fn overlay(radiograph: &Radiograph, heat: Option<&Heat>, input: &InputContra
 fn tint(grey: u8, heat: f32) -> [u8; 3] {
     let alpha = 0.5 * heat;
     let colour = [255.0, 190.0 * (1.0 - heat), 20.0 * (1.0 - heat)];
-    colour.map(|c: f32| (f32::from(grey) * (1.0 - alpha) + c * alpha).round() as u8)
+    colour.map(|c: f32| (f32::from(grey) * (1.0 - alpha) + c * alpha + 0.5) as u8)
 }
 
 #[cfg(test)]

@@ -8,8 +8,18 @@ use crate::scratch;
 use std::arch::x86_64::*;
 
 /// The table entry. Only [`super::available`] hands it out, and only where AVX2 is there.
-pub static KERNEL: Kernel =
-    Kernel { name: "avx2", group: 2, signed: false, gemm, depthwise, max_pool, add, multiply, dot };
+pub static KERNEL: Kernel = Kernel {
+    name: "avx2",
+    group: 2,
+    signed: false,
+    gemm,
+    winograd: Some(winograd::winograd),
+    depthwise,
+    max_pool,
+    add,
+    multiply,
+    dot,
+};
 
 /// True if this processor runs [`KERNEL`]. Sums of activations need FMA.
 pub fn is_there() -> bool {
@@ -20,14 +30,16 @@ pub fn is_there() -> bool {
 /// 16 registers.
 const ROWS: usize = 6;
 
-/// Two products of each row and column; the activations `$at` bytes, the weights `$low` and `$high` bytes on.
+/// Two products of each row and column; the activations `$at` bytes, the weights `$low` and `$high` bytes on, which `$load` reads.
 macro_rules! half {
-    ($at:literal, $low:literal, $high:literal) => {
+    ($load:literal, $at:literal, $low:literal, $high:literal) => {
         concat!(
-            "vpmovsxbw ymm12, [{b} + ",
+            $load,
+            " ymm12, [{b} + ",
             $low,
             "]\n",
-            "vpmovsxbw ymm13, [{b} + ",
+            $load,
+            " ymm13, [{b} + ",
             $high,
             "]\n",
             row!("{a} + ", $at, "0", "1"),
@@ -210,50 +222,58 @@ unsafe fn tile<const R: usize, const V: usize>(
     }
 }
 
-/// The inner loop of 6 rows × 16 columns over `fours` times four products, in assembly because compilers spill sums here:
-/// 12 sums, 2 weights, an activation and a product take all 16 registers.
-///
-/// # Safety
-/// AVX2; `a` points to six rows, `stride` values apart, of `4 · fours` values; `b` to `4 · fours · PANEL` codes.
-#[target_feature(enable = "avx2")]
-unsafe fn six_by_sixteen<const R: usize, const V: usize>(
-    a: *const i16,
-    stride: usize,
-    b: *const i8,
-    fours: usize,
-    sums: &mut [[__m256i; V]; R],
-) {
-    if fours == 0 || R != 6 || V != 2 {
-        return;
-    }
-    // SAFETY: reads what the caller vouches for, writes registers alone.
-    unsafe {
-        let fourth = a.add(3 * stride);
-        std::arch::asm!(
-            "2:",
-            half!("0", "0", "16"),
-            half!("4", "32", "48"),
-            "add {a}, 8",
-            "add {d}, 8",
-            "add {b}, 64",
-            "dec {n}",
-            "jnz 2b",
-            a = inout(reg) a => _,
-            d = inout(reg) fourth => _,
-            b = inout(reg) b => _,
-            s = in(reg) 2 * stride,
-            n = inout(reg) fours => _,
-            inout("ymm0") sums[0][0], inout("ymm1") sums[0][1],
-            inout("ymm2") sums[1][0], inout("ymm3") sums[1][1],
-            inout("ymm4") sums[2][0], inout("ymm5") sums[2][1],
-            inout("ymm6") sums[3][0], inout("ymm7") sums[3][1],
-            inout("ymm8") sums[4][0], inout("ymm9") sums[4][1],
-            inout("ymm10") sums[5][0], inout("ymm11") sums[5][1],
-            out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
-            options(nostack, readonly)
-        );
-    }
+/// The inner loop of 6 rows × 16 columns over `fours` times four products, in assembly because compilers spill sums here: 12 sums, 2
+/// weights, an activation and a product take all 16 registers. `$load` reads 16 weights as `i16`, which lie as `$weight`.
+macro_rules! six_by_sixteen {
+    ($name:ident, $weight:ty, $load:literal, $second:literal, $third:literal, $fourth:literal, $step:literal) => {
+        /// # Safety
+        /// AVX2; `a` points to six rows, `stride` values apart, of `4 · fours` values; `b` to `4 · fours · PANEL` weights.
+        #[target_feature(enable = "avx2")]
+        unsafe fn $name<const R: usize, const V: usize>(
+            a: *const i16,
+            stride: usize,
+            b: *const $weight,
+            fours: usize,
+            sums: &mut [[__m256i; V]; R],
+        ) {
+            if fours == 0 || R != 6 || V != 2 {
+                return;
+            }
+            // SAFETY: reads what the caller vouches for, writes registers alone.
+            unsafe {
+                let fourth = a.add(3 * stride);
+                std::arch::asm!(
+                    "2:",
+                    half!($load, "0", "0", $second),
+                    half!($load, "4", $third, $fourth),
+                    "add {a}, 8",
+                    "add {d}, 8",
+                    concat!("add {b}, ", $step),
+                    "dec {n}",
+                    "jnz 2b",
+                    a = inout(reg) a => _,
+                    d = inout(reg) fourth => _,
+                    b = inout(reg) b => _,
+                    s = in(reg) 2 * stride,
+                    n = inout(reg) fours => _,
+                    inout("ymm0") sums[0][0], inout("ymm1") sums[0][1],
+                    inout("ymm2") sums[1][0], inout("ymm3") sums[1][1],
+                    inout("ymm4") sums[2][0], inout("ymm5") sums[2][1],
+                    inout("ymm6") sums[3][0], inout("ymm7") sums[3][1],
+                    inout("ymm8") sums[4][0], inout("ymm9") sums[4][1],
+                    inout("ymm10") sums[5][0], inout("ymm11") sums[5][1],
+                    out("ymm12") _, out("ymm13") _, out("ymm14") _, out("ymm15") _,
+                    options(nostack, readonly)
+                );
+            }
+        }
+    };
 }
+
+// It uses the macros above.
+mod winograd;
+
+six_by_sixteen!(six_by_sixteen, i8, "vpmovsxbw", "16", "32", "48", "64");
 
 /// The constants of [`Requantise`] in registers.
 struct Codes {

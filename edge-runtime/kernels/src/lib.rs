@@ -21,8 +21,10 @@ pub mod team;
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
+pub mod winograd;
 
 use std::sync::OnceLock;
+use winograd::Winograd;
 
 /// Output channels that are packed together.
 pub const PANEL: usize = 16;
@@ -40,7 +42,8 @@ pub struct Packed {
     pub run: usize,
     /// Output channels, without those that fill the last panel.
     pub columns: usize,
-    /// True if one of them is −128, whose products need a bit more than those of all others.
+    /// True if one of them is −128, whose products need a bit more than those of all others. Only known for
+    /// [`Kernel::signed`] kernels.
     pub lowest: bool,
     /// For each output channel of all panels.
     pub scaling: Scaling,
@@ -84,7 +87,7 @@ impl Packed {
         let real = codes.len() / columns;
         let filled_run = run.next_multiple_of(group);
         let depth = real / run * filled_run;
-        let lowest = codes.contains(&i8::MIN);
+        let lowest = kernel.signed && codes.contains(&i8::MIN);
         if kernel.signed {
             // Σ w·a = Σ w·(a − 128) + 128 · Σ w
             for (bias, row) in scaling.bias.iter_mut().zip(codes.chunks_exact(real)) {
@@ -449,6 +452,8 @@ pub struct Kernel {
     pub signed: bool,
     /// Fills `rows × columns` codes.
     pub gemm: fn(&Gemm, &mut [u8]),
+    /// Fills output rows from a row of tiles on, as many as the slice holds; where it is faster than `gemm`.
+    pub winograd: Option<fn(&Winograd, usize, &mut [u8])>,
     /// Fills output rows from `first_row`, as many as the slice holds.
     pub depthwise: fn(&Depthwise, usize, &mut [u8]),
     /// Fills output rows from `first_row`, as many as the slice holds.

@@ -14,6 +14,7 @@ pub static KERNEL: Kernel = Kernel {
     group: 4,
     signed: true,
     gemm,
+    winograd: None,
     depthwise,
     max_pool: portable::max_pool_loops,
     add: portable::add_loop,

@@ -8,6 +8,7 @@ pub static KERNEL: Kernel = Kernel {
     group: 2,
     signed: false,
     gemm,
+    winograd: None,
     depthwise,
     max_pool: max_pool_loops,
     add: add_loop,

@@ -22,6 +22,7 @@ macro_rules! scratch {
 scratch!(u8);
 scratch!(i8);
 scratch!(i16);
+scratch!(i32);
 scratch!(usize);
 
 /// Lends a buffer of at least `len` items, with whatever was left in it.

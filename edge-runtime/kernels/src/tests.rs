@@ -3,6 +3,7 @@
 use super::*;
 use guarded::Guarded;
 use proptest::prelude::*;
+use winograd::Transformed;
 
 /// Codes between two pages that nobody may touch: a kernel that reads or writes past them ends the process.
 mod guarded {
@@ -161,6 +162,46 @@ proptest! {
                     *out = code((0..depth).map(|k| at(k) * i32::from(b[c * depth + k])).sum(), c, &plain);
                 }
             }
+            prop_assert_eq!(&got[..], &want[..], "{}", kernel.name);
+        }
+    }
+
+    #[test]
+    fn every_winograd_equals_the_definition(
+        channels in (1usize..4).prop_map(|c| c * winograd::CHANNELS), columns in 1usize..40, height in 1usize..9, width in 1usize..40,
+        first in 0usize..3, slack in 0usize..9, end: bool, seed: u64, a_fill in fill(), b_fill in fill(),
+        (zero_point, low, high) in bounds(),
+    ) {
+        let mut next = pseudo(seed);
+        let tile_columns = width.div_ceil(2);
+        let line = (2 * tile_columns + 2) * channels;
+        let input = Guarded::new(&codes((2 * (first + height.div_ceil(2)) + 2) * line, a_fill, &mut next), end);
+        let b = weights(columns * 9 * channels, b_fill, &mut next);
+        let (bias, multiplier) = scaling(columns, &mut next);
+        let plain = Requantise { bias: &bias, multiplier: &multiplier, zero_point, low, high, far: true };
+        let transformed =
+            Transformed::new(&b, columns, channels, Scaling::new(9 * channels, bias.clone(), multiplier.clone()));
+        let requantise =
+            Requantise { bias: &transformed.scaling.bias, multiplier: &transformed.scaling.multiplier, ..plain };
+        let out_pixel = columns + slack;
+        let w = Winograd { input: &input, tile_columns, weights: &transformed, requantise, out_width: width, out_pixel };
+        let len = height * width * out_pixel - slack;
+        let mut want = vec![7; len];
+        for (i, want) in want.chunks_mut(out_pixel).enumerate() {
+            let corner = (2 * first + i / width) * line + i % width * channels;
+            for (c, want) in want.iter_mut().take(columns).enumerate() {
+                let product = |k: usize| {
+                    let (tap, channel) = (k / channels, k % channels);
+                    let at = corner + tap / 3 * line + tap % 3 * channels + channel;
+                    i32::from(input[at]) * i32::from(b[c * 9 * channels + k])
+                };
+                *want = code((0..9 * channels).map(product).sum(), c, &plain);
+            }
+        }
+        for kernel in available() {
+            let Some(winograd) = kernel.winograd else { continue };
+            let mut got = Guarded::new(&vec![7; len], end);
+            winograd(&w, first, &mut got);
             prop_assert_eq!(&got[..], &want[..], "{}", kernel.name);
         }
     }

@@ -15,6 +15,7 @@ pub static AVX512: Kernel = Kernel {
     group: 4,
     signed: false,
     gemm: gemm_avx512,
+    winograd: None,
     depthwise: depthwise_avx512,
     max_pool: max_pool_avx512,
     add: add_avx512,

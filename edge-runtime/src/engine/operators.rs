@@ -8,6 +8,7 @@ use super::EngineError;
 use super::arena::{Arena, View};
 use super::island::Island;
 use crate::network::{Network, Node, Op as LayerOp, Value, Weights, Window};
+use kernels::winograd::{Transformed, Winograd};
 use kernels::{
     Area, Depthwise, Gemm, Kernel, MaxPool, Packed, Product, Requantise, Scaling, Sum, Windows, copy_pixels, scratch,
     team,
@@ -52,6 +53,8 @@ impl IntegerPlan {
         let fact = u8::fact([arena.len]);
         let mut outlet = model.add_source("arena", fact)?;
         let mut logits = None;
+        // Nodes are large: growing into place copies them time and again.
+        model.nodes.reserve(network.nodes.len() + 1);
         let values = &network.values;
         for node in &mut network.nodes {
             match Layer::new(values, node, &arena, kernel)? {
@@ -185,6 +188,7 @@ struct Prepared {
 
 enum Work {
     Gemm { window: Window, weights: Packed, lie: Lie },
+    Winograd { window: Window, weights: Transformed },
     Grouped { window: Window, groups: usize, weights: Weights, scaling: Scaling },
     Depthwise { window: Window, weights: Vec<i8>, scaling: Scaling },
     MaxPool { window: Window },
@@ -226,7 +230,10 @@ impl Layer {
         let (name, work) = match &mut node.op {
             LayerOp::Conv { window, groups, weights } => {
                 let (groups, channels, outputs) = (*groups as usize, x.shape[2] as usize, weights.bias.len());
-                if groups == 1 {
+                if groups == 1 && kernel.winograd.is_some() && winograd_pays(window, x.shape[2], &output.0) {
+                    let transformed = Transformed::new(&weights.codes, outputs, channels, scaling(weights));
+                    ("HilumWinograd", Work::Winograd { window: *window, weights: transformed })
+                } else if groups == 1 {
                     ("HilumConv", gemm(*window, weights))
                 } else if groups == channels && outputs == channels {
                     ("HilumDepthwise", depthwise(*window, weights, scaling(weights)))
@@ -272,6 +279,18 @@ fn depthwise(window: Window, weights: &Weights, mut scaling: Scaling) -> Work {
     let by_tap = (0..count).flat_map(|t| (0..channels).map(move |c| weights.codes[c * count + t])).collect();
     scaling.fill_up();
     Work::Depthwise { window, weights: by_tap, scaling }
+}
+
+/// Tiles below which [`Winograd`] does not pay: its weights take 3.6 times the memory, which few tiles share.
+const WORTH_TRANSFORMING: usize = 32;
+
+/// True for a dense convolution of `channels` that [`Winograd`] computes faster than [`Gemm`], where a kernel has it.
+fn winograd_pays(window: &Window, channels: u32, output: &View) -> bool {
+    let [height, width, columns] = output.shape;
+    (window.kernel, window.stride, window.dilation) == ([3; 2], [1; 2], [1; 2])
+        && Transformed::fits(channels as usize)
+        && columns >= kernels::PANEL
+        && height.div_ceil(2) * width.div_ceil(2) >= WORTH_TRANSFORMING
 }
 
 /// How the windows of a dense convolution lie in its input, or in the copy of it that has a border.
@@ -364,6 +383,7 @@ impl Prepared {
         let x = rest.get(x_view);
         match &self.work {
             Work::Gemm { window, weights, lie } => self.run_gemm(window, weights, lie, x, out),
+            Work::Winograd { window, weights } => self.run_winograd(window, weights, x, out),
             Work::Depthwise { window, weights, scaling } => self.run_depthwise(window, weights, scaling, x, out),
             Work::Grouped { window, groups, weights, scaling } => {
                 self.run_grouped(window, *groups, weights, &self.requantise(scaling), x, out);
@@ -458,7 +478,7 @@ impl Prepared {
 
     /// Dense convolution: a product of the windows' codes, where they lie, and packed weights.
     fn run_gemm(&self, window: &Window, weights: &Packed, lie: &Lie, x: &[u8], out: &mut [u8]) {
-        let (view, out_view) = (&self.inputs[0].0, &self.output.0);
+        let out_view = &self.output.0;
         let rows = out_view.pixels();
         let work = rows * weights.depth * weights.columns;
         let requantise = self.requantise(&weights.scaling);
@@ -477,10 +497,38 @@ impl Prepared {
         if !lie.copied {
             return over(x, out);
         }
+        self.with_border(window.padding, lie.beyond, x, |a| over(a, out));
+    }
+
+    /// Convolution 3×3 by fewer products, over a copy of the input with its border, up to whole tiles.
+    fn run_winograd(&self, window: &Window, weights: &Transformed, x: &[u8], out: &mut [u8]) {
+        let Some(winograd) = self.kernel.winograd else { return };
+        let out_view = &self.output.0;
+        let [height, out_width, columns] = out_view.shape;
+        let mut border = window.padding;
+        border[2] += (height % 2) as u32;
+        border[3] += (out_width % 2) as u32;
+        self.with_border(border, 0, x, |input| {
+            let w = Winograd {
+                input,
+                tile_columns: out_width.div_ceil(2),
+                weights,
+                requantise: self.requantise(&weights.scaling),
+                out_width,
+                out_pixel: out_view.pixel,
+            };
+            let work = out_view.pixels() * 9 * weights.channels * columns;
+            each_part(work, out, 2 * out_width * out_view.pixel, 1, |first, _, out| winograd(&w, first, out));
+        });
+    }
+
+    /// Calls `work` with a copy of the input that has a border, in the order of [`Window::padding`], and `beyond` codes after it.
+    fn with_border(&self, border: [u32; 4], beyond: usize, x: &[u8], work: impl FnOnce(&[u8])) {
+        let view = &self.inputs[0].0;
         let [height, width, channels] = view.shape;
-        let [top, left, bottom, right] = window.padding.map(|p| p as usize);
+        let [top, left, bottom, right] = border.map(|p| p as usize);
         let line = (width + left + right) * channels;
-        scratch::with::<u8, _>((top + height + bottom) * line + lie.beyond, |to| {
+        scratch::with::<u8, _>((top + height + bottom) * line + beyond, |to| {
             let zero = self.inputs[0].1.zero_point;
             to[..top * line].fill(zero);
             to[(top + height) * line..].fill(zero);
@@ -490,7 +538,7 @@ impl Prepared {
                 let image = left * channels..(left + width) * channels;
                 copy_pixels(&x[y * width * view.pixel..], view.pixel, &mut to[image], channels);
             }
-            over(to, out);
+            work(to);
         });
     }
 
@@ -612,6 +660,9 @@ fn each_part(work: usize, out: &mut [u8], line: usize, step: usize, body: impl F
 fn folded_bias(weights: &Weights, zero_point: u8) -> Vec<i32> {
     let depth = weights.codes.len() / weights.bias.len();
     let zero = i32::from(zero_point);
+    if zero == 0 {
+        return weights.bias.clone();
+    }
     let sums = weights.codes.chunks_exact(depth).map(|c| c.iter().map(|w| i32::from(*w)).sum::<i32>());
     weights.bias.iter().zip(sums).map(|(b, s)| b.wrapping_sub(zero.wrapping_mul(s))).collect()
 }
