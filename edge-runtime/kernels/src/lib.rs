@@ -301,6 +301,9 @@ pub struct Depthwise<'a> {
     pub requantise: Requantise<'a>,
 }
 
+/// Bytes of input lines that a depthwise convolution gives a border at a time; few in tests, whose images are small.
+const BORDERED: usize = if cfg!(test) { 1024 } else { 96 * 1024 };
+
 /// Some rows of a depthwise convolution whose windows all lie inside the input.
 struct Inside<'a> {
     input: &'a [u8],
@@ -319,31 +322,33 @@ struct Inside<'a> {
 }
 
 impl Depthwise<'_> {
-    /// Calls `work` with output rows from `first_row`, as many as `out` holds: over the input where all windows lie inside,
-    /// else over a copy with its border.
-    fn inside(&self, first_row: usize, out: &mut [u8], work: impl FnOnce(&Inside, &mut [u8])) {
+    /// Calls `work` with output rows from `first_row`, as many as `out` holds: over the input where all windows lie inside, else over
+    /// copies of some lines with their border, which stay in the second-level cache.
+    fn inside(&self, first_row: usize, out: &mut [u8], work: impl Fn(&Inside, &mut [u8])) {
         let area = &self.area;
         let rows = self.check(out);
         if rows == 0 {
             return;
         }
         let ([top, left], [extent_h, extent_w]) = (area.padding, area.extent());
-        let (from, lines) = (first_row * area.stride[0], (rows - 1) * area.stride[0] + extent_h);
+        let lines = |rows: usize| (rows - 1) * area.stride[0] + extent_h;
         let columns = (area.out_width - 1) * area.stride[1] + extent_w;
-        let fits = top == 0 && left == 0 && from + lines <= area.height && columns <= area.width;
+        let fits =
+            top == 0 && left == 0 && first_row * area.stride[0] + lines(rows) <= area.height && columns <= area.width;
         let (width, pixel) =
             if fits { (area.width, area.pixel) } else { (columns.max(left + area.width), area.channels) };
+        let line = width * pixel;
         let count = area.kernel[0] * area.kernel[1];
         scratch::with::<usize, _>(count, |taps| {
             for (t, tap) in taps.iter_mut().enumerate() {
                 let (y, x) = (t / area.kernel[1] * area.dilation[0], t % area.kernel[1] * area.dilation[1]);
-                *tap = (y * width + x) * pixel;
+                *tap = y * line + x * pixel;
             }
-            let work = |input: &[u8]| {
+            let work = |input: &[u8], rows: usize, out: &mut [u8]| {
                 let inside = Inside {
                     input,
                     taps,
-                    down: area.stride[0] * width * pixel,
+                    down: area.stride[0] * line,
                     right: area.stride[1] * pixel,
                     rows,
                     channels: area.channels,
@@ -356,22 +361,29 @@ impl Depthwise<'_> {
                 work(&inside, out);
             };
             if fits {
-                return work(&area.input[from * width * pixel..]);
+                return work(&area.input[first_row * area.stride[0] * line..], rows, out);
             }
-            let line = width * pixel;
-            scratch::with::<u8, _>(lines * line, |to| {
-                for (y, to) in to.chunks_exact_mut(line).enumerate() {
-                    match (from + y).checked_sub(top).filter(|y| *y < area.height) {
-                        Some(y) => {
-                            let image = left * pixel..(left + area.width) * pixel;
-                            to[..image.start].fill(self.zero_point);
-                            to[image.end..].fill(self.zero_point);
-                            copy_pixels(&area.input[y * area.width * area.pixel..], area.pixel, &mut to[image], pixel);
+            let some = (BORDERED / line).saturating_sub(extent_h) / area.stride[0] + 1;
+            scratch::with::<u8, _>(lines(some.min(rows)) * line, |to| {
+                let parts = out.chunks_mut(some * area.out_width * area.out_pixel).take(rows.div_ceil(some));
+                for (i, out) in parts.enumerate() {
+                    let from = (first_row + i * some) * area.stride[0];
+                    let rows = some.min(rows - i * some);
+                    let to = &mut to[..lines(rows) * line];
+                    for (y, to) in to.chunks_exact_mut(line).enumerate() {
+                        match (from + y).checked_sub(top).filter(|y| *y < area.height) {
+                            Some(y) => {
+                                let image = left * pixel..(left + area.width) * pixel;
+                                to[..image.start].fill(self.zero_point);
+                                to[image.end..].fill(self.zero_point);
+                                let from = &area.input[y * area.width * area.pixel..];
+                                copy_pixels(from, area.pixel, &mut to[image], pixel);
+                            }
+                            None => to.fill(self.zero_point),
                         }
-                        None => to.fill(self.zero_point),
                     }
+                    work(to, rows, out);
                 }
-                work(to);
             });
         });
     }
