@@ -1,8 +1,8 @@
 //! [`Winograd`] by `pmaddwd`: some tiles at a time are transformed, multiplied place by place, and transformed back.
 
-use super::{Codes, PANEL, ROWS, store};
+use super::{Codes, LINE, PANEL, ROWS, six_by_sixteen_widened, store};
 use crate::scratch;
-use crate::winograd::{CHANNELS, LINE, PLACES, SIDE, Winograd};
+use crate::winograd::{CHANNELS, PLACES, SIDE, Winograd};
 use std::arch::x86_64::*;
 
 /// Transformed activations that are worked on at once: they and a panel's weights stay in the second-level cache.
@@ -91,8 +91,6 @@ unsafe fn to_places(w: &Winograd, first: usize, tile: usize, i: usize, count: us
     }
 }
 
-six_by_sixteen!(six_by_sixteen, i16, "vmovdqu", "32", "64", "96", "128");
-
 /// For every place the product of `count` tiles and a panel of weights: `sums`, `[place][count][PANEL]`.
 ///
 /// # Safety
@@ -134,7 +132,7 @@ unsafe fn product<const R: usize>(a: *const i16, depth: usize, b: *const i16, to
     let mut sums = [[_mm256_setzero_si256(); 2]; R];
     if R == ROWS {
         // SAFETY: six rows and 16 columns of `depth` products exist.
-        unsafe { six_by_sixteen(a, depth, b, depth / 4, &mut sums) };
+        unsafe { six_by_sixteen_widened(a, depth, b, depth / 4, &mut sums) };
     } else {
         for k in (0..depth).step_by(2) {
             // SAFETY: 32 weights for each pair along the depth, and a pair of each row, read as one unaligned `i32`.
