@@ -2,6 +2,7 @@
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use kernels::winograd::{Transformed, Winograd};
 use kernels::{Area, Depthwise, Gemm, Kernel, MaxPool, Packed, Requantise, Scaling, Windows, available};
 
 fn gemm(c: &mut Criterion) {
@@ -39,6 +40,44 @@ fn product(group: &mut BenchmarkGroup<WallTime>, kernel: &Kernel, [rows, depth, 
     let from = if cached { " cached" } else { "" };
     let id = BenchmarkId::new(kernel.name, format!("{rows}×{depth}×{columns}{from}"));
     group.bench_function(id, |b| b.iter(|| (kernel.gemm)(&g, &mut out)));
+}
+
+/// A 3×3 convolution over an input with its border, by the definition's products and by Winograd's; multiply-accumulates count as the
+/// definition's for both.
+fn winograd(c: &mut Criterion) {
+    let mut group = c.benchmark_group("convolution 3×3");
+    // Side, channels, output channels.
+    for (side, channels, columns) in [(56, 64, 64), (28, 128, 128), (14, 256, 256), (28, 128, 32)] {
+        group.throughput(Throughput::Elements((side * side * 9 * channels * columns) as u64));
+        let (line, depth) = ((side + 2) * channels, 9 * channels);
+        let a = vec![100; (side + 2) * line];
+        let (codes, mut out) = (vec![3; depth * columns], vec![0; side * side * columns]);
+        let scaling = || Scaling::new(depth, vec![5; columns], vec![1e-4; columns]);
+        let transformed = Transformed::new(&codes, columns, channels, scaling());
+        let (bias, multiplier) = (&transformed.scaling.bias, &transformed.scaling.multiplier);
+        let requantise = Requantise { bias, multiplier, zero_point: 3, low: 0, high: 255, far: false };
+        for kernel in available() {
+            let Some(winograd) = kernel.winograd else { continue };
+            let id = |how: &str| BenchmarkId::new(kernel.name, format!("{side}×{side}×{channels}→{columns} {how}"));
+            let weights = Packed::new(codes.clone(), columns, 3 * channels, scaling(), kernel);
+            let runs = [0, line, 2 * line];
+            let windows = Windows { width: side, right: channels, down: line, runs: &runs };
+            let g =
+                Gemm { a: &a, windows, first: 0, rows: side * side, weights: &weights, requantise, out_row: columns };
+            group.bench_function(id("gemm"), |b| b.iter(|| (kernel.gemm)(&g, &mut out)));
+            let weights = &transformed;
+            let w = Winograd {
+                input: &a,
+                tile_columns: side / 2,
+                weights,
+                requantise,
+                out_width: side,
+                out_pixel: columns,
+            };
+            group.bench_function(id("winograd"), |b| b.iter(|| winograd(&w, 0, &mut out)));
+        }
+    }
+    group.finish();
 }
 
 fn depthwise(c: &mut Criterion) {
@@ -94,5 +133,5 @@ fn area(input: &[u8], side: usize, channels: usize, kernel: [usize; 2], stride: 
     }
 }
 
-criterion_group!(benches, gemm, depthwise, max_pool);
+criterion_group!(benches, gemm, winograd, depthwise, max_pool);
 criterion_main!(benches);

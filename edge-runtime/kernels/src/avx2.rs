@@ -117,9 +117,19 @@ fn widen(g: &Gemm, first: usize, rows: usize, wide: &mut [i16]) {
         let [start] = starts.take();
         for (i, offset) in g.windows.runs.iter().enumerate() {
             let (from, to) = (start + offset, row * depth + i * run);
-            // A short run as a whole vector, whose surplus the next run overwrites.
+            // Short runs as whole vectors, whose surplus the next run overwrites.
+            let room = (g.a.len() - from).min(wide.len() - to);
             match (g.a[from..].first_chunk::<16>(), wide[to..].first_chunk_mut::<16>()) {
                 (Some(codes), Some(wide)) if run <= 16 => *wide = codes.map(i16::from),
+                _ if run <= 32 && room >= 32 => {
+                    for at in [0, 16] {
+                        // SAFETY: there is room for 32.
+                        unsafe {
+                            let codes = _mm_loadu_si128(g.a.as_ptr().add(from + at).cast());
+                            _mm256_storeu_si256(wide.as_mut_ptr().add(to + at).cast(), _mm256_cvtepu8_epi16(codes));
+                        }
+                    }
+                }
                 _ => each(&g.a[from..][..run], &mut wide[to..][..run]),
             }
         }
