@@ -202,8 +202,8 @@ unsafe impl Send for Team {}
 struct Ticket(u64);
 
 impl Ticket {
-    /// Of the next loop.
-    fn new(self, parts: u16) -> Ticket {
+    /// That of the next loop.
+    fn following(self, parts: u16) -> Ticket {
         Ticket(((self.0 >> 32) + 1) << 32 | u64::from(parts))
     }
 
@@ -284,8 +284,8 @@ impl Team {
 
     /// Calls `body` with `0 .. parts`, on all threads that are awake; this one must have the team.
     fn run(&self, parts: usize, body: &Body<'_>) {
-        let count = u16::try_from(parts).expect("nine parts a thread, and fewer threads than fill 16 bits");
-        let ticket = Ticket(self.ticket.load(Ordering::Relaxed)).new(count);
+        debug_assert!(parts <= usize::from(u16::MAX), "some nine parts a thread, and at most MOST_THREADS");
+        let ticket = Ticket(self.ticket.load(Ordering::Relaxed)).following(parts as u16);
         self.done.store(0, Ordering::Relaxed);
         // SAFETY: no part is out, so nobody reads it. The lifetime is cut off: `body` is called by who has taken a part alone, and
         // this function does not return or unwind before all parts are taken and done.
@@ -345,7 +345,7 @@ mod tests {
         each_part(&mut out, line, step, |first, lines, out| {
             assert!(first % step == 0 && out.len().div_ceil(line) == lines);
             let numbered = out.chunks_mut(line).zip(first..);
-            numbered.for_each(|(out, i)| out.iter_mut().for_each(|o| *o = o.wrapping_add(i as u8 + 1)));
+            numbered.for_each(|(out, i)| out.iter_mut().for_each(|o| *o = o.wrapping_add((i as u8).wrapping_add(1))));
         });
         out
     }
@@ -384,7 +384,7 @@ mod tests {
                             for (len, line, step) in
                                 [(1, 1, 1), (10, 3, 1), (1000, 7, 2), (64, 64, 1), (0, 5, 3), (900, 1, round)]
                             {
-                                let want: Vec<u8> = (0..len).map(|i| (i / line) as u8 + 1).collect();
+                                let want: Vec<u8> = (0..len).map(|i| ((i / line) as u8).wrapping_add(1)).collect();
                                 assert_eq!(numbered(len, line, step), want);
                             }
                         });

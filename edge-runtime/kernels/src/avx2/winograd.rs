@@ -82,7 +82,7 @@ unsafe fn to_places(w: &Winograd, first: usize, tile: usize, i: usize, count: us
             *row = spread(pixels);
         }
         for x in 0..SIDE {
-            for (y, place) in spread([rows[0][x], rows[1][x], rows[2][x], rows[3][x]]).into_iter().enumerate() {
+            for (y, place) in spread(rows.map(|row| row[x])).into_iter().enumerate() {
                 let at = (y * SIDE + x) * stride(count, channels) + i * channels + channel;
                 // SAFETY: 16 values of a tile that `codes` holds.
                 unsafe { _mm256_storeu_si256(codes.as_mut_ptr().add(at).cast(), place) };
