@@ -86,7 +86,7 @@ pub fn threads() -> usize {
 }
 
 /// Calls `body(first, lines, codes)` for parts of `out`, whose lines have `line` codes, the last maybe fewer: on all threads of the
-/// team inside [`awake`], else for all of it at once. Parts begin at multiples of `step` lines. A panic in a part is passed on when
+/// team inside [`awake`], else for all of it at once. Parts have a multiple of `step` lines, but for one. A panic in a part is passed on when
 /// all parts are done.
 ///
 /// # Panics
@@ -115,7 +115,6 @@ pub fn each_part(out: &mut [u8], line: usize, step: usize, body: impl Fn(usize, 
 
 /// How lines are parted: one large part a thread, and between them, if there are many lines, small ones for who is done first.
 struct Parts {
-    lines: usize,
     /// Lines in a large part; their number, at the beginning and at the end, is that of the threads.
     large: usize,
     /// Large parts at the beginning.
@@ -128,41 +127,34 @@ struct Parts {
 }
 
 impl Parts {
-    /// Parts of `lines`, cut at multiples of `step`, for `threads`.
+    /// Parts of `lines`, multiples of `step` but for one, for `threads`.
     fn new(lines: usize, step: usize, threads: usize) -> Parts {
-        let steps = lines.div_ceil(step);
+        let steps = lines / step;
         let before = threads.div_ceil(2);
-        // Three quarters are dealt out; of few steps all.
+        // Of many steps three quarters are dealt out, of few as many as are the same for all.
         let large = match steps / threads {
-            0..16 => steps.div_ceil(threads),
+            few @ 0..16 => few,
             _ => steps * 3 / (4 * threads),
         };
-        let small = (steps / (8 * threads)).max(1) * step;
-        let large = large * step;
-        // Where the large parts are too many for the lines, those of the end get less.
-        let middle = lines.saturating_sub((threads - before) * large).next_multiple_of(step).max(before * large);
-        Parts { lines, large, before, small, middle: middle.min(lines), threads }
+        let (large, small) = (large * step, (steps / (8 * threads)).max(1) * step);
+        Parts { large, before, small, middle: lines - (threads - before) * large, threads }
     }
 
     /// Small parts.
     fn between(&self) -> usize {
-        self.middle.saturating_sub(self.before * self.large).div_ceil(self.small)
+        (self.middle - self.before * self.large).div_ceil(self.small)
     }
 
     fn count(&self) -> usize {
         self.threads + self.between()
     }
 
-    /// Part `i`; disjoint for different `i`, whatever the numbers in here are.
+    /// Part `i`.
     fn get(&self, i: usize) -> Range<usize> {
-        let edge = |i: usize| {
-            let (smalls, begin) = (self.between(), self.before * self.large);
-            let at = match i.checked_sub(self.before) {
-                None => i * self.large,
-                Some(s) if s <= smalls => (begin + s * self.small).min(self.middle.max(begin)),
-                Some(s) => self.middle.max(begin) + (s - smalls) * self.large,
-            };
-            if i == self.count() { self.lines } else { at.min(self.lines) }
+        let edge = |i: usize| match i.checked_sub(self.before) {
+            None => i * self.large,
+            Some(s) if s <= self.between() => (self.before * self.large + s * self.small).min(self.middle),
+            Some(s) => self.middle + (s - self.between()) * self.large,
         };
         edge(i)..edge(i + 1)
     }
@@ -284,7 +276,7 @@ impl Team {
 
     /// Calls `body` with `0 .. parts`, on all threads that are awake; this one must have the team.
     fn run(&self, parts: usize, body: &Body<'_>) {
-        debug_assert!(parts <= usize::from(u16::MAX), "some nine parts a thread, and at most MOST_THREADS");
+        debug_assert!(parts <= usize::from(u16::MAX), "at most nine parts a thread, and MOST_THREADS");
         let ticket = Ticket(self.ticket.load(Ordering::Relaxed)).following(parts as u16);
         self.done.store(0, Ordering::Relaxed);
         // SAFETY: no part is out, so nobody reads it. The lifetime is cut off: `body` is called by who has taken a part alone, and
@@ -343,7 +335,7 @@ mod tests {
     fn numbered(len: usize, line: usize, step: usize) -> Vec<u8> {
         let mut out = vec![0; len];
         each_part(&mut out, line, step, |first, lines, out| {
-            assert!(first % step == 0 && out.len().div_ceil(line) == lines);
+            assert_eq!(out.len().div_ceil(line), lines);
             let numbered = out.chunks_mut(line).zip(first..);
             numbered.for_each(|(out, i)| out.iter_mut().for_each(|o| *o = o.wrapping_add((i as u8).wrapping_add(1))));
         });
@@ -359,13 +351,13 @@ mod tests {
                     let all: Vec<_> = (0..parts.count()).map(|i| parts.get(i)).collect();
                     assert_eq!((all[0].start, all[all.len() - 1].end), (0, lines));
                     assert!(all.windows(2).all(|w| w[0].end == w[1].start), "{lines} {step} {threads}: {all:?}");
-                    assert!(all.iter().all(|p| p.start <= p.end && (p.start % step == 0 || p.is_empty())));
-                    // The longest part is what a thread cannot give away.
-                    let longest = all.iter().map(Range::len).max().unwrap_or(0);
                     assert!(
-                        longest <= lines.div_ceil(step).div_ceil(threads) * step,
+                        all.iter().filter(|p| p.len() % step != 0).count() <= 1,
                         "{lines} {step} {threads}: {all:?}"
                     );
+                    // The longest part is what a thread cannot give away.
+                    let longest = all.iter().map(Range::len).max().unwrap_or(0);
+                    assert!(longest <= lines.div_ceil(step * threads) * step, "{lines} {step} {threads}: {all:?}");
                     assert!(all.len() <= 9 * threads, "{lines} {step} {threads}: {}", all.len());
                 }
             }
