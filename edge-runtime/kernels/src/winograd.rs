@@ -95,6 +95,8 @@ pub struct Winograd<'a> {
     pub out_pixel: usize,
 }
 
+// What kernels ask; only x86-64 has one.
+#[cfg(target_arch = "x86_64")]
 impl Winograd<'_> {
     /// Codes from one row of the input to the next.
     pub(crate) fn line(&self) -> usize {
