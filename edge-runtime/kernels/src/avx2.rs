@@ -7,6 +7,7 @@ mod winograd;
 
 use super::{Depthwise, Gemm, Inside, Kernel, MaxPool, PANEL, Product, Requantise, Sum, assert_gemm, portable};
 use crate::scratch;
+use crate::winograd::LINE;
 use std::arch::x86_64::*;
 
 /// The table entry. Only [`super::available`] hands it out, and only where AVX2 is there.
@@ -141,7 +142,7 @@ fn widen(g: &Gemm, first: usize, rows: usize, wide: &mut [i16]) {
 #[target_feature(enable = "avx2")]
 unsafe fn block_of_rows(g: &Gemm, wide: &[i16], first: usize, rows: usize, out: &mut [u8]) {
     let w = g.weights;
-    // Weights that many tiles share are widened once, which saves those a twelfth of their instructions.
+    // Weights that many tiles share are widened once: one in thirteen vector operations of the loop widens.
     let widened = if w.depth <= WIDENED && rows >= 4 * ROWS { w.depth * PANEL + LINE } else { 0 };
     scratch::with::<i16, _>(widened, |weights| {
         let begin = weights.as_ptr().align_offset(64).min(weights.len());
@@ -173,9 +174,6 @@ unsafe fn block_of_rows(g: &Gemm, wide: &[i16], first: usize, rows: usize, out: 
 
 /// Products of a sum up to which a panel of widened weights and a tile's rows stay in the first-level cache.
 const WIDENED: usize = 512;
-
-/// Values of 16 bits in a cache line.
-const LINE: usize = 32;
 
 /// R rows × 8·V columns; `weights` are the panel's, widened, or none.
 ///

@@ -2,7 +2,7 @@
 //!
 //! An operator of a small network takes some thirty microseconds, so a thread that must be woken for each, or a queue that costs
 //! some microseconds an operator, eats what a second thread brings. Here the threads of a team stay awake for the length of an
-//! inference and take the parts of each loop from one atomic ticket; that costs about two cache misses a loop.
+//! inference and take the parts of each loop from one atomic ticket.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
@@ -12,11 +12,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long threads stay awake after an inference, in case the next one follows at once. A round number, some times as long as
-/// waking a thread takes.
+/// How long threads stay awake after an inference, in case the next one follows at once. A round number.
 const LINGER: Duration = Duration::from_micros(200);
 
-/// Looks at the ticket before a thread lets others run: some tens of microseconds.
+/// Looks at the ticket before a thread lets others run. A round number.
 const PATIENCE: u32 = 1000;
 
 /// More do not share an inference.
@@ -74,14 +73,6 @@ pub fn awake<R>(work: impl FnOnce() -> R) -> R {
     match TEAM.get().filter(|t| t.threads > 1 && !t.busy.swap(true, Ordering::Acquire)) {
         Some(team) => team.awake(work),
         None => work(),
-    }
-}
-
-/// Threads that share the loops of this thread now.
-pub fn threads() -> usize {
-    match TEAM.get() {
-        Some(team) if IN_CHARGE.get() => team.threads,
-        _ => 1,
     }
 }
 
@@ -329,6 +320,11 @@ mod tests {
     /// The program's team, of three threads whatever the machine has.
     fn led() {
         let _ = lead(3);
+    }
+
+    /// Threads that share the loops of this thread now.
+    fn threads() -> usize {
+        TEAM.get().filter(|_| IN_CHARGE.get()).map_or(1, |team| team.threads)
     }
 
     /// Each line gets its number, and each code counts who wrote it.

@@ -1,8 +1,8 @@
 //! [`Winograd`] by `pmaddwd`: some tiles at a time are transformed, multiplied place by place, and transformed back.
 
-use super::{Codes, LINE, PANEL, ROWS, six_by_sixteen_widened, store};
+use super::{Codes, PANEL, ROWS, six_by_sixteen_widened, store};
 use crate::scratch;
-use crate::winograd::{CHANNELS, PLACES, SIDE, Winograd};
+use crate::winograd::{CHANNELS, LINE, PLACES, SIDE, Winograd};
 use std::arch::x86_64::*;
 
 /// Transformed activations that are worked on at once: they and a panel's weights stay in the second-level cache.
