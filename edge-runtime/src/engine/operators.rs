@@ -188,7 +188,7 @@ struct Prepared {
 
 enum Work {
     Gemm { window: Window, weights: Packed, lie: Lie },
-    Winograd { window: Window, weights: Transformed },
+    Winograd { window: Window, weights: Transformed, winograd: fn(&Winograd, usize, &mut [u8]) },
     Grouped { window: Window, groups: usize, weights: Weights, scaling: Scaling },
     Depthwise { window: Window, weights: Vec<i8>, scaling: Scaling },
     MaxPool { window: Window },
@@ -230,9 +230,10 @@ impl Layer {
         let (name, work) = match &mut node.op {
             LayerOp::Conv { window, groups, weights } => {
                 let (groups, channels, outputs) = (*groups as usize, x.shape[2] as usize, weights.bias.len());
-                if groups == 1 && kernel.winograd.is_some() && winograd_pays(window, x.shape[2], &output.0) {
-                    let transformed = Transformed::new(&weights.codes, outputs, channels, scaling(weights));
-                    ("HilumWinograd", Work::Winograd { window: *window, weights: transformed })
+                let pays = groups == 1 && winograd_pays(window, x.shape[2], &output.0);
+                if let Some(winograd) = kernel.winograd.filter(|_| pays) {
+                    let weights = Transformed::new(&weights.codes, outputs, channels, scaling(weights));
+                    ("HilumWinograd", Work::Winograd { window: *window, weights, winograd })
                 } else if groups == 1 {
                     ("HilumConv", gemm(*window, weights))
                 } else if groups == channels && outputs == channels {
@@ -383,7 +384,7 @@ impl Prepared {
         let x = rest.get(x_view);
         match &self.work {
             Work::Gemm { window, weights, lie } => self.run_gemm(window, weights, lie, x, out),
-            Work::Winograd { window, weights } => self.run_winograd(window, weights, x, out),
+            Work::Winograd { window, weights, winograd } => self.run_winograd(window, weights, *winograd, x, out),
             Work::Depthwise { window, weights, scaling } => self.run_depthwise(window, weights, scaling, x, out),
             Work::Grouped { window, groups, weights, scaling } => {
                 self.run_grouped(window, *groups, weights, &self.requantise(scaling), x, out);
@@ -501,8 +502,14 @@ impl Prepared {
     }
 
     /// Convolution 3×3 by fewer products, over a copy of the input with its border, up to whole tiles.
-    fn run_winograd(&self, window: &Window, weights: &Transformed, x: &[u8], out: &mut [u8]) {
-        let Some(winograd) = self.kernel.winograd else { return };
+    fn run_winograd(
+        &self,
+        window: &Window,
+        weights: &Transformed,
+        winograd: fn(&Winograd, usize, &mut [u8]),
+        x: &[u8],
+        out: &mut [u8],
+    ) {
         let out_view = &self.output.0;
         let [height, out_width, columns] = out_view.shape;
         let mut border = window.padding;
