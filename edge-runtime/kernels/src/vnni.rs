@@ -3,10 +3,9 @@
 //! Two table entries: AVX-512 VNNI (servers, 512-bit registers) and AVX-VNNI (small Intel cores, 256-bit), whose depthwise and
 //! element-wise loops are those of AVX2.
 
-use super::{
-    Area, Depthwise, Gemm, Inside, Kernel, MaxPool, PANEL, Product, Requantise, Sum, assert_gemm, avx2, portable,
-};
-use crate::scratch;
+mod depthwise;
+
+use super::{Gemm, Inside, Kernel, MaxPool, PANEL, Product, Requantise, Sum, assert_gemm, avx2, portable};
 use std::arch::x86_64::*;
 
 /// AVX-512 VNNI. Only [`super::available`] hands it out, and only where [`has_avx512`] holds.
@@ -16,7 +15,7 @@ pub static AVX512: Kernel = Kernel {
     signed: false,
     gemm: gemm_avx512,
     winograd: None,
-    depthwise: depthwise_avx512,
+    depthwise: depthwise::depthwise,
     max_pool: max_pool_avx512,
     add: add_avx512,
     multiply: multiply_avx512,
@@ -247,54 +246,12 @@ impl Codes {
     }
 }
 
-fn depthwise_avx512(d: &Depthwise, first_row: usize, out: &mut [u8]) {
-    let area = &d.area;
-    let rows = d.check(out);
-    if area.kernel == [1, 1] && area.padding == [0, 0] {
-        // SAFETY: the features were detected before this table entry was handed out; `inside` holds every window.
-        return d.inside(first_row, out, |d, out| unsafe { scale_avx512(d, out) });
-    }
-    if area.kernel != [3, 3] || area.dilation != [1, 1] || area.channels < PANEL {
-        return avx2::depthwise(d, first_row, out);
-    }
-    let mut c = 0;
-    while c + PANEL <= area.channels {
-        let left = area.channels - c;
-        let pixels = if left >= 64 {
-            1
-        } else if left >= 32 {
-            2
-        } else {
-            4
-        };
-        let groups = area.out_width.div_ceil(pixels);
-        scratch::with::<u8, _>(3 * groups * QUADS, |slots| {
-            let slots = slots.as_chunks_mut().0;
-            let these = first_row..first_row + rows;
-            // SAFETY: the features were detected before this table entry was handed out; `check` bounds input, weights,
-            // scaling and output.
-            unsafe {
-                match pixels {
-                    1 => depthwise_block::<64, 1>(d, these, c, slots, out),
-                    2 => depthwise_block::<32, 2>(d, these, c, slots, out),
-                    _ => depthwise_block::<16, 4>(d, these, c, slots, out),
-                }
-            }
-        });
-        c += 64 / pixels;
-    }
-    if c < area.channels {
-        // SAFETY: AVX2 was detected.
-        d.inside(first_row, out, |d, out| unsafe { avx2::depthwise_rest(d, 0..d.rows, c, out) });
-    }
-}
-
 /// The depthwise convolution of one tap, which is a batch norm that no convolution took up: 64 channels at a time.
 ///
 /// # Safety
 /// AVX-512 F, BW and VNNI.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
-unsafe fn scale_avx512(d: &Inside, out: &mut [u8]) {
+unsafe fn scale(d: &Inside, out: &mut [u8]) {
     let zero = _mm512_setzero_si512();
     let codes = Codes::new(&d.requantise);
     for c in (0..d.channels).step_by(64) {
@@ -336,168 +293,6 @@ unsafe fn scale_avx512(d: &Inside, out: &mut [u8]) {
                 }
             }
         }
-    }
-}
-
-/// For 64 places in a row of outputs, the codes of three taps side by side and a zero: what one `vpdpbusd` takes.
-type Quads = [u8; QUADS];
-const QUADS: usize = 4 * 64;
-
-/// 64 places are L channels of each of N neighbouring pixels of a row. Each input row is interleaved once, into one of three
-/// `slots`, and serves every output row above and below it; what lies outside the image is the zero point.
-///
-/// Bytes are interleaved within the quarters of registers, as the packing instructions at the end join them: sum `i` holds
-/// places `4i .. 4i + 4` of each quarter.
-///
-/// # Safety
-/// AVX-512 F, BW and VNNI; what [`Depthwise::check`] checks; channels `c .. c + L` exist; the windows are 3×3 without holes; `out`
-/// starts with the first row; `slots` holds three times `out_width / N`, rounded up.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
-unsafe fn depthwise_block<const L: usize, const N: usize>(
-    d: &Depthwise,
-    rows: std::ops::Range<usize>,
-    c: usize,
-    slots: &mut [Quads],
-    out: &mut [u8],
-) {
-    let area = d.area;
-    let groups = area.out_width.div_ceil(N);
-    // The L values of each pixel, one pixel after the other.
-    let channel = |place: usize| c + place % L;
-    let mut weights = [[_mm512_setzero_si512(); 4]; 3];
-    let (mut bias, mut multiplier) = ([_mm512_setzero_si512(); 4], [_mm512_setzero_ps(); 4]);
-    for i in 0..4 {
-        // Place of each sum of register `i`.
-        let places: [usize; 16] = std::array::from_fn(|s| s / 4 * 16 + 4 * i + s % 4);
-        for (row, weights) in weights.iter_mut().enumerate() {
-            let quads: [[i8; 4]; 16] = places.map(|p| {
-                std::array::from_fn(|t| if t < 3 { d.weights[(row * 3 + t) * area.channels + channel(p)] } else { 0 })
-            });
-            // SAFETY: 64 bytes of an array of 64.
-            weights[i] = unsafe { _mm512_loadu_si512(quads.as_ptr().cast()) };
-        }
-        let (b, m) =
-            (places.map(|p| d.requantise.bias[channel(p)]), places.map(|p| d.requantise.multiplier[channel(p)]));
-        // SAFETY: 16 values of arrays of 16.
-        (bias[i], multiplier[i]) = unsafe { (_mm512_loadu_si512(b.as_ptr().cast()), _mm512_loadu_ps(m.as_ptr())) };
-    }
-    let codes = Codes::new(&d.requantise);
-    let outside = [d.zero_point; 64];
-    let mut have = [usize::MAX; 3];
-    for (y, row) in rows.enumerate() {
-        // Rows are counted from the first of the padding.
-        let first_line = row * area.stride[0];
-        for line in first_line..first_line + 3 {
-            if have[line % 3] != line {
-                have[line % 3] = line;
-                let slot = &mut slots[line % 3 * groups..][..groups];
-                match line.checked_sub(area.padding[0]).filter(|y| *y < area.height) {
-                    // SAFETY: the row exists.
-                    Some(y) => unsafe { interleave_row::<L, N>(&area, y, c, &outside, slot) },
-                    None => slot.fill([d.zero_point; QUADS]),
-                }
-            }
-        }
-        let slot = |i: usize| (first_line + i) % 3 * groups;
-        for group in 0..groups {
-            let mut sums = bias;
-            for (i, weights) in weights.iter().enumerate() {
-                let quads = &slots[slot(i) + group];
-                for (sum, (quad, weights)) in sums.iter_mut().zip(quads.as_chunks::<64>().0.iter().zip(weights)) {
-                    // SAFETY: 64 bytes of an array of 64.
-                    let quad = unsafe { _mm512_loadu_si512(quad.as_ptr().cast()) };
-                    *sum = _mm512_dpbusd_epi32(*sum, quad, *weights);
-                }
-            }
-            let codes = codes.any(sums, multiplier);
-            let x = group * N;
-            for n in 0..N.min(area.out_width - x) {
-                let to = &mut out[(y * area.out_width + x + n) * area.out_pixel + c..][..L];
-                // SAFETY: L bytes into a slice of L.
-                unsafe {
-                    match (L, n) {
-                        (64, _) => _mm512_storeu_si512(to.as_mut_ptr().cast(), codes),
-                        (32, 0) => _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_castsi512_si256(codes)),
-                        (32, _) => _mm256_storeu_si256(to.as_mut_ptr().cast(), _mm512_extracti64x4_epi64::<1>(codes)),
-                        (_, 0) => _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_castsi512_si128(codes)),
-                        (_, 1) => _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_extracti32x4_epi32::<1>(codes)),
-                        (_, 2) => _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_extracti32x4_epi32::<2>(codes)),
-                        _ => _mm_storeu_si128(to.as_mut_ptr().cast(), _mm512_extracti32x4_epi32::<3>(codes)),
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// One row of the input for [`depthwise_block`].
-///
-/// # Safety
-/// As [`depthwise_block`]; row `y` exists.
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn interleave_row<const L: usize, const N: usize>(
-    area: &Area,
-    y: usize,
-    c: usize,
-    outside: &[u8; 64],
-    slot: &mut [Quads],
-) {
-    let (stride, left) = (area.stride[1], area.padding[1]);
-    // SAFETY: row and channel exist.
-    let line = unsafe { area.input.as_ptr().add(y * area.width * area.pixel + c) };
-    for (group, quads) in slot.iter_mut().enumerate() {
-        // Columns are counted from the first of the padding; places beyond the last window repeat it.
-        let mut from = [[line; 4]; 3];
-        for n in 0..N {
-            let window = (group * N + n).min(area.out_width - 1) * stride;
-            for (t, from) in from.iter_mut().enumerate() {
-                let x = (window + t).wrapping_sub(left);
-                // SAFETY: a pixel inside the row.
-                from[n] = if x < area.width { unsafe { line.add(x * area.pixel) } } else { outside.as_ptr() };
-            }
-        }
-        // SAFETY: L codes of pixels inside the row, or of the zero points.
-        unsafe { interleave(load::<L>(from[0]), load::<L>(from[1]), load::<L>(from[2]), quads) };
-    }
-}
-
-/// L codes from each of 64 / L places, one after the other.
-///
-/// # Safety
-/// AVX-512 F; L bytes can be read at each of the first 64 / L places.
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn load<const L: usize>(from: [*const u8; 4]) -> __m512i {
-    // SAFETY: the caller vouches for the bytes.
-    unsafe {
-        match L {
-            64 => _mm512_loadu_si512(from[0].cast()),
-            32 => {
-                let (a, b) = (_mm256_loadu_si256(from[0].cast()), _mm256_loadu_si256(from[1].cast()));
-                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b)
-            }
-            _ => {
-                let (a, b) = (_mm_loadu_si128(from[0].cast()), _mm_loadu_si128(from[1].cast()));
-                let (c, d) = (_mm_loadu_si128(from[2].cast()), _mm_loadu_si128(from[3].cast()));
-                let x = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
-                _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(x, c), d)
-            }
-        }
-    }
-}
-
-/// The bytes of `a`, `b`, `c` and a zero side by side.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw")]
-fn interleave(a: __m512i, b: __m512i, c: __m512i, to: &mut Quads) {
-    let zero = _mm512_setzero_si512();
-    let first = [_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b)];
-    let second = [_mm512_unpacklo_epi8(c, zero), _mm512_unpackhi_epi8(c, zero)];
-    for (i, to) in to.as_chunks_mut::<64>().0.iter_mut().enumerate() {
-        let (x, y) = (first[i / 2], second[i / 2]);
-        let quads = if i % 2 == 0 { _mm512_unpacklo_epi16(x, y) } else { _mm512_unpackhi_epi16(x, y) };
-        // SAFETY: 64 bytes into an array of 64.
-        unsafe { _mm512_storeu_si512(to.as_mut_ptr().cast(), quads) };
     }
 }
 

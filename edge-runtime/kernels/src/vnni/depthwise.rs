@@ -1,0 +1,284 @@
+//! Depthwise convolution 3×3 by `vpdpbusd`: the codes of three vertical taps and a zero side by side are what one instruction takes, and
+//! three instructions are a window. Each column of the input is interleaved once for a row of outputs and serves the three windows
+//! that see it, whose sums stay in registers while the columns pass by.
+
+use super::{Codes, scale};
+use crate::{Depthwise, PANEL, avx2};
+use std::arch::x86_64::*;
+
+/// As [`crate::Kernel::depthwise`].
+pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
+    let area = &d.area;
+    let rows = d.check(out);
+    if area.kernel == [1, 1] && area.padding == [0, 0] {
+        // SAFETY: the features were detected before this table entry was handed out; `inside` holds every window.
+        return d.inside(first_row, out, |d, out| unsafe { scale(d, out) });
+    }
+    let stride = area.stride[1];
+    if area.kernel != [3, 3] || area.dilation != [1, 1] || area.channels < PANEL || stride > 2 {
+        return avx2::depthwise(d, first_row, out);
+    }
+    let mut c = 0;
+    while c + PANEL <= area.channels {
+        let at_once = match area.channels - c {
+            64.. => 1,
+            32.. => 2,
+            _ => 4,
+        };
+        let these = first_row..first_row + rows;
+        // SAFETY: the features were detected before this table entry was handed out; `check` bounds input, weights,
+        // scaling and output.
+        unsafe {
+            match (at_once, stride) {
+                (1, 1) => block::<1, 1>(d, these, c, out),
+                (1, _) => block::<1, 2>(d, these, c, out),
+                (2, 1) => block::<2, 1>(d, these, c, out),
+                (2, _) => block::<2, 2>(d, these, c, out),
+                (_, 1) => block::<4, 1>(d, these, c, out),
+                _ => block::<4, 2>(d, these, c, out),
+            }
+        }
+        c += PLACES / at_once;
+    }
+    if c < area.channels {
+        // SAFETY: AVX2 was detected.
+        d.inside(first_row, out, |d, out| unsafe { avx2::depthwise_rest(d, 0..d.rows, c, out) });
+    }
+}
+
+/// Places that are worked on together: channels of one, two or four rows of outputs, one above the other.
+const PLACES: usize = 64;
+
+/// For 64 places, the codes or weights of three vertical taps and a zero.
+///
+/// Bytes are interleaved within the quarters of registers, as the packing instructions at the end join them: register `i` holds
+/// places `4i .. 4i + 4` of each quarter.
+type Quads = [__m512i; 4];
+
+/// What the windows of some channels have in common.
+struct Channels {
+    /// For the left, middle and right taps.
+    weights: [Quads; 3],
+    bias: Quads,
+    multiplier: [__m512; 4],
+    codes: Codes,
+}
+
+/// Three rows of the input under each of N rows of outputs.
+struct Lines<const N: usize> {
+    start: [[*const u8; N]; 3],
+    /// No bits outside the image, where every column is that of `start`.
+    inside: [[usize; N]; 3],
+}
+
+impl<const N: usize> Lines<N> {
+    /// The column that begins `at` codes from the first.
+    ///
+    /// # Safety
+    /// AVX-512 F and BW; the column exists.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn column(&self, at: usize) -> Quads {
+        let [a, b, c] = [0, 1, 2].map(|t| {
+            let mut from = self.start[t];
+            for n in 0..N {
+                from[n] = from[n].wrapping_add(at & self.inside[t][n]);
+            }
+            // SAFETY: the codes of a pixel inside a row, or of zero points.
+            unsafe { load(from) }
+        });
+        interleave(a, b, c)
+    }
+}
+
+/// Output rows `rows` of channels `c .. c + 64 / N`, N rows at a time; windows are S columns apart.
+///
+/// # Safety
+/// AVX-512 F, BW and VNNI; what [`Depthwise::check`] checks; the channels exist; the windows are 3×3 without holes and S
+/// columns apart; `out` starts with the first row.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
+unsafe fn block<const N: usize, const S: usize>(d: &Depthwise, rows: std::ops::Range<usize>, c: usize, out: &mut [u8]) {
+    let area = &d.area;
+    // SAFETY: the channels exist.
+    let channels = unsafe { Channels::new::<N>(d, c) };
+    let outside = [d.zero_point; PLACES];
+    for row in rows.clone().step_by(N) {
+        let below = area.out_width * area.out_pixel;
+        let mut lines = Lines { start: [[outside.as_ptr(); N]; 3], inside: [[0; N]; 3] };
+        let mut to = [std::ptr::null_mut(); N];
+        for n in 0..N {
+            // Rows beyond the last are the last once more.
+            let row = (row + n).min(rows.end - 1);
+            let to_row = &mut out[(row - rows.start) * below + c..];
+            assert!(to_row.len() >= below - area.out_pixel + PLACES / N);
+            to[n] = to_row.as_mut_ptr();
+            for t in 0..3 {
+                let y = (row * area.stride[0] + t).wrapping_sub(area.padding[0]);
+                if y < area.height {
+                    // SAFETY: row and channel exist.
+                    lines.start[t][n] = unsafe { area.input.as_ptr().add(y * area.width * area.pixel + c) };
+                    lines.inside[t][n] = usize::MAX;
+                }
+            }
+        }
+        // SAFETY: as this function's.
+        unsafe {
+            match (channels.codes.near, channels.codes.plain) {
+                (true, true) => line::<N, S, true, true>(d, &channels, &lines, &to),
+                (true, false) => line::<N, S, true, false>(d, &channels, &lines, &to),
+                (false, _) => line::<N, S, false, false>(d, &channels, &lines, &to),
+            }
+        }
+    }
+}
+
+/// Output rows that begin at `out`.
+///
+/// # Safety
+/// As [`block`]; the rows exist.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni,avx2")]
+unsafe fn line<const N: usize, const S: usize, const NEAR: bool, const PLAIN: bool>(
+    d: &Depthwise,
+    channels: &Channels,
+    lines: &Lines<N>,
+    out: &[*mut u8; N],
+) {
+    let area = &d.area;
+    let [left, middle, right] = channels.weights;
+    let edge = [_mm512_set1_epi32(i32::from_le_bytes([d.zero_point, d.zero_point, d.zero_point, 0])); 4];
+    // Columns are counted from the first of the padding.
+    let column = |x: usize| {
+        let x = x.wrapping_sub(area.padding[1]);
+        // SAFETY: the column exists.
+        if x < area.width { unsafe { lines.column(x * area.pixel) } } else { edge }
+    };
+    let store = |x: usize, sums: Quads| {
+        let codes = channels.codes.of::<NEAR, PLAIN>(sums, channels.multiplier);
+        for (n, to) in out.iter().enumerate() {
+            let to = to.wrapping_add(x * area.out_pixel);
+            // SAFETY: the codes of a pixel of the row.
+            unsafe {
+                match (N, n) {
+                    (1, _) => _mm512_storeu_si512(to.cast(), codes),
+                    (2, 0) => _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(codes)),
+                    (2, _) => _mm256_storeu_si256(to.cast(), _mm512_extracti64x4_epi64::<1>(codes)),
+                    (_, 0) => _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(codes)),
+                    (_, 1) => _mm_storeu_si128(to.cast(), _mm512_extracti32x4_epi32::<1>(codes)),
+                    (_, 2) => _mm_storeu_si128(to.cast(), _mm512_extracti32x4_epi32::<2>(codes)),
+                    _ => _mm_storeu_si128(to.cast(), _mm512_extracti32x4_epi32::<3>(codes)),
+                }
+            }
+        }
+    };
+    let first = column(0);
+    let mut sums = add(channels.bias, first, left);
+    if S == 2 {
+        for x in 0..area.out_width {
+            let (odd, even) = (column(2 * x + 1), column(2 * x + 2));
+            store(x, add(add(sums, odd, middle), even, right));
+            sums = add(channels.bias, even, left);
+        }
+        return;
+    }
+    let second = column(1);
+    sums = add(sums, second, middle);
+    let mut next = add(channels.bias, second, left);
+    for x in 0..area.out_width {
+        let column = column(x + 2);
+        store(x, add(sums, column, right));
+        sums = add(next, column, middle);
+        next = add(channels.bias, column, left);
+    }
+}
+
+/// `sums` and the products of a column.
+#[inline]
+#[target_feature(enable = "avx512f,avx512vnni")]
+fn add(mut sums: Quads, codes: Quads, weights: Quads) -> Quads {
+    for (sum, (codes, weights)) in sums.iter_mut().zip(codes.into_iter().zip(weights)) {
+        *sum = _mm512_dpbusd_epi32(*sum, codes, weights);
+    }
+    sums
+}
+
+impl Channels {
+    /// Of channels `c .. c + 64 / N`, the same for each of N rows of outputs.
+    ///
+    /// # Safety
+    /// AVX-512 F and BW; the channels exist.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    unsafe fn new<const N: usize>(d: &Depthwise, c: usize) -> Channels {
+        let tap = |y: usize, x: usize| {
+            let from = d.weights[(y * 3 + x) * d.area.channels + c..].as_ptr();
+            // SAFETY: the weights of a tap.
+            unsafe { load([from.cast(); N]) }
+        };
+        let values = |from: *const __m512i| {
+            // SAFETY: the values of all channels, as often as they fit, 16 to a register.
+            transpose([0, 1, 2, 3].map(|q| unsafe { from.add(q % (4 / N)).read_unaligned() }))
+        };
+        let (bias, multiplier) = (&d.requantise.bias[c..], &d.requantise.multiplier[c..]);
+        Channels {
+            weights: [0, 1, 2].map(|x| interleave(tap(0, x), tap(1, x), tap(2, x))),
+            bias: values(bias.as_ptr().cast()),
+            multiplier: values(multiplier.as_ptr().cast()).map(|m| _mm512_castsi512_ps(m)),
+            codes: Codes::new(&d.requantise),
+        }
+    }
+}
+
+/// Register `i` of the result holds quarter `i` of each register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose([a, b, c, d]: Quads) -> Quads {
+    let (ab, cd) = (_mm512_shuffle_i32x4::<0x44>(a, b), _mm512_shuffle_i32x4::<0x44>(c, d));
+    let (ab_high, cd_high) = (_mm512_shuffle_i32x4::<0xee>(a, b), _mm512_shuffle_i32x4::<0xee>(c, d));
+    [
+        _mm512_shuffle_i32x4::<0x88>(ab, cd),
+        _mm512_shuffle_i32x4::<0xdd>(ab, cd),
+        _mm512_shuffle_i32x4::<0x88>(ab_high, cd_high),
+        _mm512_shuffle_i32x4::<0xdd>(ab_high, cd_high),
+    ]
+}
+
+/// 64 / N bytes from each of N places, one after the other.
+///
+/// # Safety
+/// AVX-512 F; the bytes can be read.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn load<const N: usize>(from: [*const u8; N]) -> __m512i {
+    // SAFETY: the caller vouches for the bytes.
+    unsafe {
+        match N {
+            1 => _mm512_loadu_si512(from[0].cast()),
+            2 => {
+                let (a, b) = (_mm256_loadu_si256(from[0].cast()), _mm256_loadu_si256(from[1].cast()));
+                _mm512_inserti64x4::<1>(_mm512_castsi256_si512(a), b)
+            }
+            _ => {
+                let (a, b) = (_mm_loadu_si128(from[0].cast()), _mm_loadu_si128(from[1].cast()));
+                let (c, d) = (_mm_loadu_si128(from[2].cast()), _mm_loadu_si128(from[3].cast()));
+                let x = _mm512_inserti32x4::<1>(_mm512_castsi128_si512(a), b);
+                _mm512_inserti32x4::<3>(_mm512_inserti32x4::<2>(x, c), d)
+            }
+        }
+    }
+}
+
+/// The bytes of `a`, `b`, `c` and a zero side by side.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn interleave(a: __m512i, b: __m512i, c: __m512i) -> Quads {
+    let zero = _mm512_setzero_si512();
+    let (ab, c0) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, zero));
+    let (ab_high, c0_high) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, zero));
+    [
+        _mm512_unpacklo_epi16(ab, c0),
+        _mm512_unpackhi_epi16(ab, c0),
+        _mm512_unpacklo_epi16(ab_high, c0_high),
+        _mm512_unpackhi_epi16(ab_high, c0_high),
+    ]
+}
