@@ -10,6 +10,9 @@ use std::arch::x86_64::*;
 pub(super) fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
     let area = &d.area;
     let rows = d.check(out);
+    if rows == 0 {
+        return;
+    }
     if area.kernel == [1, 1] && area.padding == [0, 0] {
         // SAFETY: the features were detected before this table entry was handed out; `inside` holds every window.
         return d.inside(first_row, out, |d, out| unsafe { scale(d, out) });
@@ -79,15 +82,16 @@ impl<const N: usize> Lines<N> {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn column(&self, at: usize) -> Quads {
-        let [a, b, c] = [0, 1, 2].map(|t| {
-            let mut from = self.start[t];
-            for n in 0..N {
-                from[n] = from[n].wrapping_add(at & self.inside[t][n]);
+        let mut rows = [_mm512_setzero_si512(); 3];
+        for (row, (start, inside)) in rows.iter_mut().zip(self.start.iter().zip(&self.inside)) {
+            let mut from = *start;
+            for (from, inside) in from.iter_mut().zip(inside) {
+                *from = from.wrapping_add(at & inside);
             }
             // SAFETY: the codes of a pixel inside a row, or of zero points.
-            unsafe { load(from) }
-        });
-        interleave(a, b, c)
+            *row = unsafe { load(from) };
+        }
+        interleave(rows)
     }
 }
 
@@ -102,16 +106,17 @@ unsafe fn block<const N: usize, const S: usize>(d: &Depthwise, rows: std::ops::R
     // SAFETY: the channels exist.
     let channels = unsafe { Channels::new::<N>(d, c) };
     let outside = [d.zero_point; PLACES];
+    let below = area.out_width * area.out_pixel;
+    assert!(out.len() >= rows.len() * below - area.out_pixel + c + PLACES / N);
+    let start = out.as_mut_ptr();
     for row in rows.clone().step_by(N) {
-        let below = area.out_width * area.out_pixel;
         let mut lines = Lines { start: [[outside.as_ptr(); N]; 3], inside: [[0; N]; 3] };
         let mut to = [std::ptr::null_mut(); N];
-        for n in 0..N {
+        for (n, to) in to.iter_mut().enumerate() {
             // Rows beyond the last are the last once more.
             let row = (row + n).min(rows.end - 1);
-            let to_row = &mut out[(row - rows.start) * below + c..];
-            assert!(to_row.len() >= below - area.out_pixel + PLACES / N);
-            to[n] = to_row.as_mut_ptr();
+            // SAFETY: the assertion above.
+            *to = unsafe { start.add((row - rows.start) * below + c) };
             for t in 0..3 {
                 let y = (row * area.stride[0] + t).wrapping_sub(area.padding[0]);
                 if y < area.height {
@@ -210,22 +215,31 @@ impl Channels {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     unsafe fn new<const N: usize>(d: &Depthwise, c: usize) -> Channels {
-        let tap = |y: usize, x: usize| {
-            let from = d.weights[(y * 3 + x) * d.area.channels + c..].as_ptr();
-            // SAFETY: the weights of a tap.
-            unsafe { load([from.cast(); N]) }
-        };
-        let values = |from: *const __m512i| {
-            // SAFETY: the values of all channels, as often as they fit, 16 to a register.
-            transpose([0, 1, 2, 3].map(|q| unsafe { from.add(q % (4 / N)).read_unaligned() }))
-        };
-        let (bias, multiplier) = (&d.requantise.bias[c..], &d.requantise.multiplier[c..]);
-        Channels {
-            weights: [0, 1, 2].map(|x| interleave(tap(0, x), tap(1, x), tap(2, x))),
-            bias: values(bias.as_ptr().cast()),
-            multiplier: values(multiplier.as_ptr().cast()).map(|m| _mm512_castsi512_ps(m)),
-            codes: Codes::new(&d.requantise),
+        let mut weights = [[_mm512_setzero_si512(); 4]; 3];
+        for (x, weights) in weights.iter_mut().enumerate() {
+            let mut rows = [_mm512_setzero_si512(); 3];
+            for (y, row) in rows.iter_mut().enumerate() {
+                let from = d.weights[(y * 3 + x) * d.area.channels + c..].as_ptr();
+                // SAFETY: the weights of a tap.
+                *row = unsafe { load([from.cast(); N]) };
+            }
+            *weights = interleave(rows);
         }
+        let (bias, multiplier) = (&d.requantise.bias[c..], &d.requantise.multiplier[c..]);
+        let (mut biases, mut multipliers) = ([_mm512_setzero_si512(); 4], [_mm512_setzero_si512(); 4]);
+        for q in 0..4 {
+            let at = q % (4 / N) * 16;
+            // SAFETY: the values of all channels, 16 to a register, as often as they fit.
+            unsafe {
+                biases[q] = _mm512_loadu_si512(bias.as_ptr().add(at).cast());
+                multipliers[q] = _mm512_loadu_si512(multiplier.as_ptr().add(at).cast());
+            }
+        }
+        let mut multiplier = [_mm512_setzero_ps(); 4];
+        for (to, from) in multiplier.iter_mut().zip(transpose(multipliers)) {
+            *to = _mm512_castsi512_ps(from);
+        }
+        Channels { weights, bias: transpose(biases), multiplier, codes: Codes::new(&d.requantise) }
     }
 }
 
@@ -268,10 +282,10 @@ unsafe fn load<const N: usize>(from: [*const u8; N]) -> __m512i {
     }
 }
 
-/// The bytes of `a`, `b`, `c` and a zero side by side.
+/// The bytes of three registers and a zero side by side.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw")]
-fn interleave(a: __m512i, b: __m512i, c: __m512i) -> Quads {
+fn interleave([a, b, c]: [__m512i; 3]) -> Quads {
     let zero = _mm512_setzero_si512();
     let (ab, c0) = (_mm512_unpacklo_epi8(a, b), _mm512_unpacklo_epi8(c, zero));
     let (ab_high, c0_high) = (_mm512_unpackhi_epi8(a, b), _mm512_unpackhi_epi8(c, zero));
