@@ -3,7 +3,7 @@
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use kernels::winograd::{Transformed, Winograd};
-use kernels::{Area, Depthwise, Gemm, Kernel, MaxPool, Packed, Requantise, Scaling, Windows, available};
+use kernels::{Area, Depthwise, Gemm, Kernel, MaxPool, Packed, Requantise, Scaling, Sum, Windows, available};
 
 fn gemm(c: &mut Criterion) {
     let mut group = c.benchmark_group("gemm");
@@ -116,6 +116,50 @@ fn max_pool(c: &mut Criterion) {
     group.finish();
 }
 
+/// `vpdpbusd` back to back on registers: what no product on this processor exceeds.
+#[cfg(target_arch = "x86_64")]
+fn floor(c: &mut Criterion) {
+    use std::arch::x86_64::*;
+    const SUMS: usize = 24;
+    const STEPS: usize = 10_000;
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn products() -> [__m512i; SUMS] {
+        let (codes, weights) = std::hint::black_box((_mm512_set1_epi8(3), _mm512_set1_epi8(5)));
+        let mut sums = [_mm512_setzero_si512(); SUMS];
+        for _ in 0..STEPS {
+            for sum in &mut sums {
+                *sum = _mm512_dpbusd_epi32(*sum, codes, weights);
+            }
+        }
+        sums
+    }
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vnni") {
+        let mut group = c.benchmark_group("floor");
+        group.throughput(Throughput::Elements((64 * SUMS * STEPS) as u64));
+        // SAFETY: the features are there.
+        group.bench_function("vpdpbusd", |b| b.iter(|| unsafe { products() }));
+        group.finish();
+    }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn floor(_: &mut Criterion) {}
+
+/// Sums of two activations.
+fn sum(c: &mut Criterion) {
+    let mut group = c.benchmark_group("sum");
+    for len in [14 * 14 * 1024, 56 * 56 * 256] {
+        group.throughput(Throughput::Elements(len as u64));
+        let (a, b, mut out) = (vec![100; len], vec![50; len], vec![0; len]);
+        let p = Sum { scale: [0.7, 0.9], offset: -3.0, low: 0, high: 255 };
+        for kernel in available() {
+            let id = BenchmarkId::new(kernel.name, len);
+            group.bench_function(id, |bencher| bencher.iter(|| (kernel.add)(&p, &a, &b, &mut out)));
+        }
+    }
+    group.finish();
+}
+
 /// A square image with a border of one pixel.
 fn area(input: &[u8], side: usize, channels: usize, kernel: [usize; 2], stride: usize) -> Area<'_> {
     Area {
@@ -133,5 +177,5 @@ fn area(input: &[u8], side: usize, channels: usize, kernel: [usize; 2], stride: 
     }
 }
 
-criterion_group!(benches, gemm, winograd, depthwise, max_pool);
+criterion_group!(benches, floor, gemm, winograd, depthwise, max_pool, sum);
 criterion_main!(benches);

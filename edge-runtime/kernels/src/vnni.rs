@@ -202,13 +202,20 @@ impl Codes {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn new(r: &Requantise) -> Codes {
+        Codes::between(r.far, r.zero_point, r.low, r.high)
+    }
+
+    /// `far` as in [`Requantise`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn between(far: bool, zero_point: u8, low: u8, high: u8) -> Codes {
         Codes {
-            near: !r.far,
-            plain: (r.zero_point, r.low, r.high) == (0, 0, 255),
+            near: !far,
+            plain: (zero_point, low, high) == (0, 0, 255),
             bound: _mm512_set1_ps(65_536.0),
-            zero_point: _mm512_set1_epi16(i16::from(r.zero_point)),
-            low: _mm512_set1_epi8(r.low as i8),
-            high: _mm512_set1_epi8(r.high as i8),
+            zero_point: _mm512_set1_epi16(i16::from(zero_point)),
+            low: _mm512_set1_epi8(low as i8),
+            high: _mm512_set1_epi8(high as i8),
             order: _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
         }
     }
@@ -228,9 +235,19 @@ impl Codes {
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw")]
     fn of<const NEAR: bool, const PLAIN: bool>(&self, sums: [__m512i; 4], multiplier: [__m512; 4]) -> __m512i {
+        let mut scaled = [_mm512_setzero_ps(); 4];
+        for (scaled, (sum, multiplier)) in scaled.iter_mut().zip(sums.into_iter().zip(multiplier)) {
+            *scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), multiplier);
+        }
+        self.rounded::<NEAR, PLAIN>(scaled)
+    }
+
+    /// 64 real values in steps of the output to codes, joined within the quarters of registers.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn rounded<const NEAR: bool, const PLAIN: bool>(&self, scaled: [__m512; 4]) -> __m512i {
         let mut steps = [_mm512_setzero_si512(); 4];
-        for (steps, (sum, multiplier)) in steps.iter_mut().zip(sums.into_iter().zip(multiplier)) {
-            let scaled = _mm512_mul_ps(_mm512_cvtepi32_ps(sum), multiplier);
+        for (steps, scaled) in steps.iter_mut().zip(scaled) {
             // What exceeds i32 converts to its minimum, which is right below and wrong above: so bounded above, beyond
             // every code.
             *steps = _mm512_cvtps_epi32(if NEAR { scaled } else { _mm512_min_ps(scaled, self.bound) });
@@ -244,6 +261,21 @@ impl Codes {
         let (first, second) = (_mm512_adds_epi16(first, self.zero_point), _mm512_adds_epi16(second, self.zero_point));
         _mm512_min_epu8(_mm512_max_epu8(_mm512_packus_epi16(first, second), self.low), self.high)
     }
+}
+
+/// Each of 64 codes with three zeros, in the order in which [`Codes`] joins them: register `i` holds codes `4i .. 4i + 4` of each
+/// quarter.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn spread(codes: __m512i) -> [__m512i; 4] {
+    let zero = _mm512_setzero_si512();
+    let (low, high) = (_mm512_unpacklo_epi8(codes, zero), _mm512_unpackhi_epi8(codes, zero));
+    [
+        _mm512_unpacklo_epi16(low, zero),
+        _mm512_unpackhi_epi16(low, zero),
+        _mm512_unpacklo_epi16(high, zero),
+        _mm512_unpackhi_epi16(high, zero),
+    ]
 }
 
 /// The depthwise convolution of one tap, which is a batch norm that no convolution took up: 64 channels at a time.
@@ -279,14 +311,9 @@ unsafe fn scale(d: &Inside, out: &mut [u8]) {
                 unsafe {
                     let from = d.input.as_ptr().add(y * d.down + x * d.right + c);
                     let a = _mm512_maskz_loadu_epi8(mask, from.cast());
-                    let pairs = [_mm512_unpacklo_epi8(a, zero), _mm512_unpackhi_epi8(a, zero)];
                     let mut sums = bias;
-                    for (i, sum) in sums.iter_mut().enumerate() {
-                        let quads = match i % 2 {
-                            0 => _mm512_unpacklo_epi16(pairs[i / 2], zero),
-                            _ => _mm512_unpackhi_epi16(pairs[i / 2], zero),
-                        };
-                        *sum = _mm512_dpbusd_epi32(*sum, quads, weights[i]);
+                    for (sum, (quads, weights)) in sums.iter_mut().zip(spread(a).into_iter().zip(weights)) {
+                        *sum = _mm512_dpbusd_epi32(*sum, quads, weights);
                     }
                     let to = out.as_mut_ptr().add((y * d.out_width + x) * d.out_pixel + c);
                     _mm512_mask_storeu_epi8(to.cast(), mask, codes.any(sums, multiplier));
@@ -336,12 +363,41 @@ unsafe fn max_pool_rows(p: &MaxPool, rows: std::ops::Range<usize>, out: &mut [u8
 }
 
 fn add_avx512(p: &Sum, a: &[u8], b: &[u8], out: &mut [u8]) {
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma")]
-    fn wide(p: &Sum, a: &[u8], b: &[u8], out: &mut [u8]) {
-        portable::add_loop(p, a, b, out);
+    assert!(a.len() >= out.len() && b.len() >= out.len());
+    let most = 255.0 * (p.scale[0] + p.scale[1]) + p.offset.abs();
+    // SAFETY: the features were detected before this table entry was handed out; the assertion bounds the inputs.
+    unsafe {
+        match (most < f32::from(i16::MAX), (p.low, p.high) == (0, 255)) {
+            (true, true) => sums::<true, true>(p, a, b, out),
+            (true, false) => sums::<true, false>(p, a, b, out),
+            (false, _) => sums::<false, false>(p, a, b, out),
+        }
     }
-    // SAFETY: the features were detected before this table entry was handed out.
-    unsafe { wide(p, a, b, out) }
+}
+
+/// As [`crate::Kernel::add`], 64 codes at a time.
+///
+/// # Safety
+/// AVX-512 F and BW; the inputs are as long as the output.
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn sums<const NEAR: bool, const PLAIN: bool>(p: &Sum, a: &[u8], b: &[u8], out: &mut [u8]) {
+    let codes = Codes::between(!NEAR, 0, p.low, p.high);
+    let ([scale, other_scale], offset) = (p.scale.map(|s| _mm512_set1_ps(s)), _mm512_set1_ps(p.offset));
+    for (i, out) in out.chunks_mut(64).enumerate() {
+        let mask = u64::MAX >> (64 - out.len());
+        // SAFETY: as many bytes as the output holds.
+        let (a, b) = unsafe {
+            let from = |codes: &[u8]| _mm512_maskz_loadu_epi8(mask, codes.as_ptr().add(64 * i).cast());
+            (from(a), from(b))
+        };
+        let mut steps = [_mm512_setzero_ps(); 4];
+        for (steps, (a, b)) in steps.iter_mut().zip(spread(a).into_iter().zip(spread(b))) {
+            let other = _mm512_fmadd_ps(_mm512_cvtepi32_ps(b), other_scale, offset);
+            *steps = _mm512_fmadd_ps(_mm512_cvtepi32_ps(a), scale, other);
+        }
+        // SAFETY: as many bytes as the output holds.
+        unsafe { _mm512_mask_storeu_epi8(out.as_mut_ptr().cast(), mask, codes.rounded::<NEAR, PLAIN>(steps)) };
+    }
 }
 
 fn multiply_avx512(p: &Product, a: &[u8], b: &[u8], out: &mut [u8]) {
