@@ -114,6 +114,9 @@ struct Parts {
     small: usize,
     /// Lines before the large parts of the end.
     middle: usize,
+    /// All lines. Those that are no whole step belong to the last part: by themselves they would cost their own pass over the
+    /// weights.
+    lines: usize,
     threads: usize,
 }
 
@@ -127,8 +130,8 @@ impl Parts {
             few @ 0..16 => few,
             _ => steps * 3 / (4 * threads),
         };
-        let (large, small) = (large * step, (steps / (8 * threads)).max(1) * step);
-        Parts { large, before, small, middle: lines - (threads - before) * large, threads }
+        let middle = (steps - (threads - before) * large) * step;
+        Parts { large: large * step, before, small: (steps / (8 * threads)).max(1) * step, middle, lines, threads }
     }
 
     /// Small parts.
@@ -143,6 +146,7 @@ impl Parts {
     /// Part `i`.
     fn get(&self, i: usize) -> Range<usize> {
         let edge = |i: usize| match i.checked_sub(self.before) {
+            _ if i == self.count() => self.lines,
             None => i * self.large,
             Some(s) if s <= self.between() => (self.before * self.large + s * self.small).min(self.middle),
             Some(s) => self.middle + (s - self.between()) * self.large,
