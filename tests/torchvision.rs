@@ -1,5 +1,5 @@
-//! torchvision's MobileNetV2, ResNet50, DenseNet121, SqueezeNet and ShuffleNet, as PyTorch exports them, through `quantize` and the device, against
-//! ONNX Runtime. Skipped, aloud, where Python has no torchvision; then the chain's own networks still are compared.
+//! torchvision's MobileNetV2, ResNet50, DenseNet121, ResNeXt50, SqueezeNet and ShuffleNet, as PyTorch exports them, through `quantize`
+//! and the device, against ONNX Runtime. Skipped, aloud, where Python has no torchvision; then the chain's own networks still are compared.
 
 use std::process::Command;
 use tests::{agrees_with_onnxruntime, json, ok, python, random_frames};
@@ -19,6 +19,7 @@ fn torchvision_networks_compute_what_onnx_runtime_computes() {
         ("mobilenet_v2", 200),
         ("resnet50", 200),
         ("densenet121", 200),
+        ("resnext50_32x4d", 20),
         ("squeezenet1_1", 20),
         ("shufflenet_v2_x1_0", 20),
     ] {

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Exports torchvision's MobileNetV2, ResNet50, DenseNet121, SqueezeNet and ShuffleNet as PyTorch exports them, with random weights.
+"""Exports torchvision's MobileNetV2, ResNet50, DenseNet121, ResNeXt50, SqueezeNet and ShuffleNet as PyTorch exports them, with random weights.
 
     pip install torch torchvision onnx onnxscript
     python3 torchvision_models.py            # writes NAME.onnx to the current folder
@@ -10,7 +10,7 @@ import torch
 import torchvision
 
 torch.manual_seed(0)
-for name in ("mobilenet_v2", "resnet50", "densenet121", "squeezenet1_1", "shufflenet_v2_x1_0"):
+for name in ("mobilenet_v2", "resnet50", "densenet121", "resnext50_32x4d", "squeezenet1_1", "shufflenet_v2_x1_0"):
     network = getattr(torchvision.models, name)(weights=None).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

@@ -72,6 +72,12 @@ impl Scaling {
         Scaling { bias, multiplier, far }
     }
 
+    /// That of the channels from `channel` on, which it loses.
+    pub fn split_off(&mut self, channel: usize) -> Scaling {
+        let (bias, multiplier) = (self.bias.split_off(channel), self.multiplier.split_off(channel));
+        Scaling { bias, multiplier, far: self.far }
+    }
+
     /// Adds channels that give anything, up to a multiple of [`PANEL`].
     pub fn fill_up(&mut self) {
         let filled = self.bias.len().next_multiple_of(PANEL);

@@ -187,9 +187,8 @@ struct Prepared {
 }
 
 enum Work {
-    Gemm { window: Window, weights: Packed, lie: Lie },
+    Gemm { window: Window, groups: Vec<Packed>, lie: Lie },
     Winograd { window: Window, weights: Transformed, winograd: fn(&Winograd, usize, &mut [u8]) },
-    Grouped { window: Window, groups: usize, weights: Weights, scaling: Scaling },
     Depthwise { window: Window, weights: Vec<i8>, scaling: Scaling },
     MaxPool { window: Window },
     AveragePool { window: Window, count_padding: bool },
@@ -217,12 +216,19 @@ impl Layer {
             let multiplier = w.scales.iter().map(|s| (x.scale * s / y.scale).min(1e30)).collect();
             Scaling::new(w.codes.len() / w.bias.len(), folded_bias(w, x.zero_point), multiplier)
         };
-        let gemm = |window: Window, weights: &mut Weights| {
-            let lie = Lie::new(&window, &inputs[0].0, kernel);
-            let scaling = scaling(weights);
-            let codes = std::mem::take(&mut weights.codes);
-            let weights = Packed::new(codes, weights.bias.len(), lie.run, scaling, kernel);
-            Work::Gemm { window, weights, lie }
+        let gemm = |window: Window, groups: usize, weights: &mut Weights| {
+            let lie = Lie::new(&window, groups, &inputs[0].0, kernel);
+            let columns = weights.bias.len() / groups;
+            let (mut scaling, mut codes) = (scaling(weights), std::mem::take(&mut weights.codes));
+            let len = codes.len() / groups;
+            let mut packed: Vec<_> = (1..groups)
+                .rev()
+                .map(|g| (scaling.split_off(g * columns), codes.split_off(g * len)))
+                .map(|(scaling, codes)| Packed::new(codes, columns, lie.run, scaling, kernel))
+                .collect();
+            packed.push(Packed::new(codes, columns, lie.run, scaling, kernel));
+            packed.reverse();
+            Work::Gemm { window, groups: packed, lie }
         };
         let zero = [0, 1].map(|i: usize| f32::from(inputs.get(i).map_or(0, |v| v.1.zero_point)));
         let scale = [0, 1].map(|i: usize| inputs.get(i).map_or(1.0, |v| v.1.scale));
@@ -234,19 +240,16 @@ impl Layer {
                 if let Some(winograd) = kernel.winograd.filter(|_| pays) {
                     let weights = Transformed::new(&weights.codes, outputs, channels, scaling(weights));
                     ("HilumWinograd", Work::Winograd { window: *window, weights, winograd })
-                } else if groups == 1 {
-                    ("HilumConv", gemm(*window, weights))
-                } else if groups == channels && outputs == channels {
+                } else if groups == channels && outputs == channels && groups > 1 {
                     ("HilumDepthwise", depthwise(*window, weights, scaling(weights)))
                 } else {
-                    let scaling = scaling(weights);
-                    ("HilumGroupedConv", Work::Grouped { window: *window, groups, weights: weights.clone(), scaling })
+                    ("HilumConv", gemm(*window, groups, weights))
                 }
             }
             LayerOp::Dense { weights } => {
                 // A dense layer is a convolution whose window is the whole input.
                 let window = Window { kernel: [x.shape[0], x.shape[1]], ..Window::one() };
-                ("HilumDense", gemm(window, weights))
+                ("HilumDense", gemm(window, 1, weights))
             }
             LayerOp::MaxPool { window } => ("HilumMaxPool", Work::MaxPool { window: *window }),
             LayerOp::AveragePool { window, count_padding } => {
@@ -294,9 +297,9 @@ fn winograd_pays(window: &Window, channels: u32, output: &View) -> bool {
         && height.div_ceil(2) * width.div_ceil(2) >= WORTH_TRANSFORMING
 }
 
-/// How the windows of a dense convolution lie in its input, or in the copy of it that has a border.
+/// How the windows of a convolution lie in its input, or in the copy of it that has a border.
 struct Lie {
-    /// Codes that lie side by side in a window: all of it, a row or a tap.
+    /// Codes of a group that lie side by side in a window: all of it, a row or a tap.
     run: usize,
     /// Codes from the first of a window to the first of each run.
     runs: Vec<usize>,
@@ -309,20 +312,21 @@ struct Lie {
 }
 
 impl Lie {
-    fn new(window: &Window, input: &View, kernel: &Kernel) -> Lie {
+    fn new(window: &Window, groups: usize, input: &View, kernel: &Kernel) -> Lie {
         let [_, width, channels] = input.shape;
+        let in_group = channels / groups;
         let [kernel_h, kernel_w] = window.kernel.map(|k| k as usize);
         let [stride_h, stride_w] = window.stride.map(|s| s as usize);
         let [down, right] = window.dilation.map(|d| d as usize);
         let lie = |copied: bool| {
             let pixel = if copied { channels } else { input.pixel };
             let width = width + (window.padding[1] + window.padding[3]) as usize;
-            let row = kernel_w == 1 || pixel == channels && right == 1;
-            let whole = row && (kernel_h == 1 || kernel_w == width && down == 1);
+            let row = kernel_w == 1 || pixel == in_group && right == 1;
+            let whole = row && (kernel_h == 1 || pixel == in_group && kernel_w == width && down == 1);
             let (lines, taps, run) = match (whole, row) {
-                (true, _) => (1, 1, kernel_h * kernel_w * channels),
-                (_, true) => (kernel_h, 1, kernel_w * channels),
-                _ => (kernel_h, kernel_w, channels),
+                (true, _) => (1, 1, kernel_h * kernel_w * in_group),
+                (_, true) => (kernel_h, 1, kernel_w * in_group),
+                _ => (kernel_h, kernel_w, in_group),
             };
             let runs = (0..lines).flat_map(|y| (0..taps).map(move |x| (y * down * width + x * right) * pixel));
             let beyond = run.next_multiple_of(kernel.group) - run;
@@ -383,12 +387,9 @@ impl Prepared {
         let (x_view, x_value) = &self.inputs[0];
         let x = rest.get(x_view);
         match &self.work {
-            Work::Gemm { window, weights, lie } => self.run_gemm(window, weights, lie, x, out),
+            Work::Gemm { window, groups, lie } => self.run_gemm(window, groups, lie, x, out),
             Work::Winograd { window, weights, winograd } => self.run_winograd(window, weights, *winograd, x, out),
             Work::Depthwise { window, weights, scaling } => self.run_depthwise(window, weights, scaling, x, out),
-            Work::Grouped { window, groups, weights, scaling } => {
-                self.run_grouped(window, *groups, weights, &self.requantise(scaling), x, out);
-            }
             Work::MaxPool { window } => self.run_max_pool(window, x, out),
             Work::AveragePool { window, count_padding } => self.run_average_pool(window, *count_padding, x, out),
             Work::GlobalAveragePool => {
@@ -477,22 +478,26 @@ impl Prepared {
         }
     }
 
-    /// Dense convolution: a product of the windows' codes, where they lie, and packed weights.
-    fn run_gemm(&self, window: &Window, weights: &Packed, lie: &Lie, x: &[u8], out: &mut [u8]) {
+    /// Convolution: for each group a product of the windows' codes, where they lie, and packed weights.
+    fn run_gemm(&self, window: &Window, groups: &[Packed], lie: &Lie, x: &[u8], out: &mut [u8]) {
         let out_view = &self.output.0;
         let rows = out_view.pixels();
-        let work = rows * weights.depth * weights.columns;
-        let requantise = self.requantise(&weights.scaling);
+        let work = groups.iter().map(|weights| rows * weights.depth * weights.columns).sum();
+        let in_group = self.inputs[0].0.shape[2] / groups.len();
         // Lines that follow each other like windows are one line, without ends to look out for.
         let one_line = lie.down == lie.right * out_view.shape[1];
         let width = if one_line { rows } else { out_view.shape[1] };
         let windows = Windows { width, right: lie.right, down: lie.down, runs: &lie.runs };
         let over = |a: &[u8], out: &mut [u8]| {
             each_part(work, out, out_view.pixel, TILE, |first, rows, out| {
-                (self.kernel.gemm)(
-                    &Gemm { a, windows, first, rows, weights, requantise, out_row: out_view.pixel },
-                    out,
-                );
+                for (group, weights) in groups.iter().enumerate() {
+                    let (a, out) = (&a[group * in_group..], &mut out[group * weights.columns..]);
+                    let requantise = self.requantise(&weights.scaling);
+                    (self.kernel.gemm)(
+                        &Gemm { a, windows, first, rows, weights, requantise, out_row: out_view.pixel },
+                        out,
+                    );
+                }
             });
         };
         if !lie.copied {
@@ -608,39 +613,6 @@ impl Prepared {
                     sums.iter_mut().zip(from).for_each(|(s, f)| *s += i32::from(*f));
                 }
                 codes.iter_mut().zip(sums).for_each(|(o, s)| *o = self.code(s as f32 * scale));
-            }
-        }
-    }
-
-    /// Grouped convolution by its definition: none of the networks here has one, so it need not be fast.
-    fn run_grouped(&self, window: &Window, groups: usize, weights: &Weights, r: &Requantise, x: &[u8], out: &mut [u8]) {
-        let (view, value) = &self.inputs[0];
-        let out_view = &self.output.0;
-        let [height, width, channels] = view.shape;
-        let outputs = weights.bias.len();
-        let (per_in, per_out) = (channels / groups, outputs / groups);
-        let [kernel_h, kernel_w] = window.kernel.map(|k| k as usize);
-        let [down, right] = window.dilation.map(i64::from);
-        let zero = i32::from(value.zero_point);
-        for (at, pixel) in out.chunks_mut(out_view.pixel).enumerate() {
-            let top = (at / out_view.shape[1]) as i64 * i64::from(window.stride[0]) - i64::from(window.padding[0]);
-            let left = (at % out_view.shape[1]) as i64 * i64::from(window.stride[1]) - i64::from(window.padding[1]);
-            for (o, code) in pixel[..outputs].iter_mut().enumerate() {
-                let mut sum = 0i32;
-                for (tap, w) in weights.codes[o * kernel_h * kernel_w * per_in..][..kernel_h * kernel_w * per_in]
-                    .chunks_exact(per_in)
-                    .enumerate()
-                {
-                    let (y, c) = (top + (tap / kernel_w) as i64 * down, left + (tap % kernel_w) as i64 * right);
-                    let inside = y >= 0 && c >= 0 && y < height as i64 && c < width as i64;
-                    let from =
-                        if inside { (y as usize * width + c as usize) * view.pixel + o / per_out * per_in } else { 0 };
-                    for (k, w) in w.iter().enumerate() {
-                        let code = if inside { i32::from(x[from + k]) } else { zero };
-                        sum += code * i32::from(*w);
-                    }
-                }
-                *code = kernels::portable::requantise(r, o, sum);
             }
         }
     }
@@ -761,5 +733,91 @@ mod tests {
             }
         };
         assert_eq!(plan.run(fill, |logits, _| logits).unwrap(), [18.0]);
+    }
+
+    /// A convolution by its definition; codes of the output.
+    fn defined(window: &Window, groups: usize, weights: &Weights, [x, y]: [&Value; 2], codes: &[u8]) -> Vec<u8> {
+        let [height, width, channels] = x.shape.map(i64::from);
+        let [out_height, out_width, outputs] = y.shape.map(|d| d as usize);
+        let (in_group, out_group) = (channels as usize / groups, outputs / groups);
+        let (taps, zero) = (window.kernel[0] as usize * window.kernel[1] as usize, i32::from(x.zero_point));
+        let at = |axis: usize, window_at: usize, tap: usize| {
+            let tap = tap as i64 * i64::from(window.dilation[axis]);
+            window_at as i64 * i64::from(window.stride[axis]) - i64::from(window.padding[axis]) + tap
+        };
+        let mut out = Vec::new();
+        for place in 0..out_height * out_width * outputs {
+            let (pixel, o) = (place / outputs, place % outputs);
+            let mut sum = weights.bias[o];
+            for k in 0..taps * in_group {
+                let (tap, c) = (k / in_group, o / out_group * in_group + k % in_group);
+                let across = window.kernel[1] as usize;
+                let (iy, ix) = (at(0, pixel / out_width, tap / across), at(1, pixel % out_width, tap % across));
+                if (0..height).contains(&iy) && (0..width).contains(&ix) {
+                    let code = codes[((iy * width + ix) * channels) as usize + c];
+                    sum += (i32::from(code) - zero) * i32::from(weights.codes[o * taps * in_group + k]);
+                }
+            }
+            let steps = sum as f32 * (x.scale * weights.scales[o] / y.scale);
+            out.push((steps.round_ties_even() + f32::from(y.zero_point)).clamp(0.0, 255.0) as u8);
+        }
+        out
+    }
+
+    #[test]
+    fn convolutions_of_any_groups_equal_the_definition() {
+        let mut seed = 1u32;
+        let mut next = |below: u32| {
+            seed = seed.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (seed >> 8) % below
+        };
+        let mut seen = [0; 3];
+        for _ in 0..600 {
+            let (in_group, out_group) = (1 + next(9), 1 + next(20));
+            let groups = 1 + next(5);
+            let window = Window {
+                kernel: [1 + next(3), 1 + next(3)],
+                stride: [1 + next(2), 1 + next(2)],
+                padding: [next(3), next(3), next(3), next(3)].map(|p| if next(2) == 0 { 0 } else { p }),
+                dilation: [1 + next(2), 1 + next(2)],
+            };
+            let size = [1 + next(8), 1 + next(8)];
+            let Some([height, width]) = window.output(size) else { continue };
+            let (channels, outputs) = (groups * in_group, groups * out_group);
+            let x = Value { shape: [size[0], size[1], channels], scale: 0.02, zero_point: next(256) as u8 };
+            let y = Value { shape: [height, width, outputs], scale: 0.05, zero_point: next(256) as u8 };
+            let depth = window.kernel[0] * window.kernel[1] * in_group;
+            let weights = Weights {
+                codes: (0..depth * outputs).map(|_| next(256) as u8 as i8).collect(),
+                scales: (0..outputs).map(|i| 0.001 * (1 + i) as f32).collect(),
+                bias: (0..outputs).map(|_| next(2000) as i32 - 1000).collect(),
+            };
+            let codes: Vec<u8> = (0..x.len()).map(|_| next(256) as u8).collect();
+            let want = defined(&window, groups as usize, &weights, [&x, &y], &codes);
+            let sum = Weights { codes: vec![1; y.len()], scales: vec![1.0], bias: vec![0] };
+            let node = |op, inputs: u32, output| Node {
+                name: "n".into(),
+                op,
+                inputs: vec![inputs],
+                output,
+                low: 0,
+                high: 255,
+            };
+            let mut network = Network {
+                values: vec![x, y],
+                nodes: vec![
+                    node(LayerOp::Conv { window, groups, weights }, 0, Some(1)),
+                    node(LayerOp::Logits { weights: sum }, 1, None),
+                ],
+                map: Some(1),
+            };
+            let case = format!("{window:?} {groups} groups of {in_group} → {out_group}, {size:?}");
+            network.check().unwrap();
+            let plan = IntegerPlan::new(&mut network).unwrap();
+            let got = plan.run(|to| to.copy_from_slice(&codes), |_, map| map.map(<[u8]>::to_vec)).unwrap();
+            assert_eq!(got.as_deref(), Some(&want[..]), "{case}");
+            seen[(groups.min(2) + u32::from(in_group * out_group == 1 && groups > 1)) as usize - 1] += 1;
+        }
+        assert!(seen.iter().all(|n| *n > 0), "dense, grouped and depthwise: {seen:?}");
     }
 }
