@@ -213,11 +213,20 @@ impl Model {
             }
             Engine::Integer { plan, codes, map } => plan.run(
                 |to| match codes.as_slice() {
-                    // One channel and three, with their number known to the compiler.
                     [table] => to.iter_mut().zip(&frame.pixels).for_each(|(to, p)| *to = table[usize::from(*p)]),
                     [a, b, c] => {
-                        let pixels = to.as_chunks_mut::<3>().0.iter_mut().zip(&frame.pixels);
-                        pixels.for_each(|(to, p)| *to = [a, b, c].map(|table| table[usize::from(*p)]));
+                        let table: [u32; 256] = std::array::from_fn(|i| u32::from_le_bytes([a[i], b[i], c[i], 0]));
+                        let (pixels, rest) = frame.pixels.as_chunks::<4>();
+                        let (to, rest_to) = to.split_at_mut(12 * pixels.len());
+                        // Four pixels are three words.
+                        for (to, pixels) in to.as_chunks_mut::<12>().0.iter_mut().zip(pixels) {
+                            let [p, q, r, s] = pixels.map(|p| table[usize::from(p)]);
+                            let words = [p | q << 24, q >> 8 | r << 16, r >> 16 | s << 8];
+                            to.as_chunks_mut::<4>().0.iter_mut().zip(words).for_each(|(to, w)| *to = w.to_le_bytes());
+                        }
+                        for (to, pixel) in rest_to.as_chunks_mut::<3>().0.iter_mut().zip(rest) {
+                            *to = [a, b, c].map(|table| table[usize::from(*pixel)]);
+                        }
                     }
                     _ => {
                         for (pixel, to) in frame.pixels.iter().zip(to.chunks_exact_mut(channels)) {

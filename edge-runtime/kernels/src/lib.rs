@@ -535,9 +535,8 @@ pub fn unknown_request() -> Option<String> {
 fn assert_gemm(g: &Gemm, out: &[u8], group: usize) {
     let w = g.weights;
     let filled = w.columns.next_multiple_of(PANEL);
-    assert!(
-        w.run.is_multiple_of(group) && w.depth == w.run * g.windows.runs.len() && w.codes.len() == filled * w.depth
-    );
+    assert!(w.run > 0 && w.run.is_multiple_of(group) && !g.windows.runs.is_empty());
+    assert!(w.depth == w.run * g.windows.runs.len() && w.codes.len() == filled * w.depth);
     assert!(g.requantise.bias.len() >= filled && g.requantise.multiplier.len() >= filled);
     assert!(g.windows.width > 0 && g.a.len() >= g.windows.end(g.first, g.rows, w.run));
     assert!(g.rows == 0 || out.len() >= (g.rows - 1) * g.out_row + w.columns);

@@ -51,22 +51,28 @@ pub fn has_avx() -> bool {
 fn gemm_avx512(g: &Gemm, out: &mut [u8]) {
     assert_gemm(g, out, 4);
     let panels = g.weights.columns.div_ceil(PANEL);
+    let short = g.weights.depth <= SHORT;
     let mut panel = 0;
     while panel < panels {
         let count = (panels - panel).min(4);
         // SAFETY: the features were detected before this table entry was handed out; the assertions bound rows, panels,
         // scaling and output.
         unsafe {
-            match count {
-                4 => panels_avx512::<4, 6>(g, panel, out),
-                3 => panels_avx512::<3, 8>(g, panel, out),
-                2 => panels_avx512::<2, 12>(g, panel, out),
-                _ => panels_avx512::<1, 12>(g, panel, out),
+            match (count, short) {
+                (4, false) => panels_avx512::<4, 6>(g, panel, out),
+                (4, true) => panels_avx512::<4, 5>(g, panel, out),
+                (3, _) => panels_avx512::<3, 8>(g, panel, out),
+                (2, false) => panels_avx512::<2, 12>(g, panel, out),
+                (2, true) => panels_avx512::<2, 10>(g, panel, out),
+                _ => panels_avx512::<1, 14>(g, panel, out),
             }
         }
         panel += count;
     }
 }
+
+/// Products in a sum up to which requantisation counts: its constants should have registers too, so a tile has fewer rows.
+const SHORT: usize = 64;
 
 /// All rows of P panels, R at a time: R·P sums, P weights and an activation fit the 32 registers. Requantised codes of all
 /// panels fill one register.
@@ -113,13 +119,18 @@ unsafe fn tile_avx512<const P: usize, const R: usize>(
     }
     // SAFETY: the panel exists.
     let mut b = unsafe { g.weights.codes.as_ptr().add(first * depth) };
-    for offset in g.windows.runs {
+    let mut i = 0;
+    // Both loops end at the bottom, as there is a run and it is not empty: else the compiler copies all sums for each way around them.
+    loop {
+        // SAFETY: below the number of runs.
+        let offset = unsafe { *g.windows.runs.get_unchecked(i) };
         let mut a = [g.a.as_ptr(); R];
         for (a, start) in a.iter_mut().zip(starts) {
             // SAFETY: the windows exist, and `run` codes follow from the start of each run.
             *a = unsafe { a.add(start + offset) };
         }
-        for k in (0..run).step_by(4) {
+        let mut k = 0;
+        loop {
             let mut weights = [_mm512_setzero_si512(); P];
             for (p, weights) in weights.iter_mut().enumerate() {
                 // SAFETY: a panel holds 64 codes for each four along the depth.
@@ -137,6 +148,14 @@ unsafe fn tile_avx512<const P: usize, const R: usize>(
                     *sum = _mm512_dpbusd_epi32(*sum, four, weights);
                 }
             }
+            k += 4;
+            if k >= run {
+                break;
+            }
+        }
+        i += 1;
+        if i >= g.windows.runs.len() {
+            break;
         }
     }
     let codes = Codes::new(&g.requantise);
@@ -172,12 +191,21 @@ unsafe fn finish_avx512<const P: usize, const R: usize, const NEAR: bool, const 
     }
     let width = (P * PANEL).min(g.weights.columns - first);
     let mask = u64::MAX >> (64 - width);
+    let whole = width == P * PANEL;
     for (r, sums) in sums.iter().enumerate() {
         let mut four = [_mm512_setzero_si512(); 4];
         four[..P].copy_from_slice(sums);
         let ordered = _mm512_permutexvar_epi32(codes.order, codes.of::<NEAR, PLAIN>(four, multiplier));
         // SAFETY: `width` codes of a row that exists in the output, as asserted.
-        unsafe { _mm512_mask_storeu_epi8(out.as_mut_ptr().add((row + r) * g.out_row + first).cast(), mask, ordered) };
+        unsafe {
+            let to = out.as_mut_ptr().add((row + r) * g.out_row + first);
+            match (P, whole) {
+                (4, true) => _mm512_storeu_si512(to.cast(), ordered),
+                (2, true) => _mm256_storeu_si256(to.cast(), _mm512_castsi512_si256(ordered)),
+                (1, true) => _mm_storeu_si128(to.cast(), _mm512_castsi512_si128(ordered)),
+                _ => _mm512_mask_storeu_epi8(to.cast(), mask, ordered),
+            }
+        }
     }
 }
 
@@ -414,13 +442,18 @@ fn dot_avx512(codes: &[u8], weights: &[i8]) -> i32 {
     fn wide(codes: &[u8], weights: &[i8]) -> i32 {
         let (codes, rest) = codes.as_chunks::<64>();
         let (weights, rest_weights) = weights.as_chunks::<64>();
-        let mut sum = _mm512_setzero_si512();
-        for (codes, weights) in codes.iter().zip(weights) {
-            // SAFETY: 64 bytes of arrays of 64.
-            let (codes, weights) =
-                unsafe { (_mm512_loadu_si512(codes.as_ptr().cast()), _mm512_loadu_si512(weights.as_ptr().cast())) };
-            sum = _mm512_dpbusd_epi32(sum, codes, weights);
+        // As many sums as hide the latency of one.
+        let mut sums = [_mm512_setzero_si512(); 4];
+        for (codes, weights) in codes.chunks(4).zip(weights.chunks(4)) {
+            for (sum, (codes, weights)) in sums.iter_mut().zip(codes.iter().zip(weights)) {
+                // SAFETY: 64 bytes of arrays of 64.
+                let (codes, weights) =
+                    unsafe { (_mm512_loadu_si512(codes.as_ptr().cast()), _mm512_loadu_si512(weights.as_ptr().cast())) };
+                *sum = _mm512_dpbusd_epi32(*sum, codes, weights);
+            }
         }
+        let [a, b, c, d] = sums;
+        let sum = _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d));
         _mm512_reduce_add_epi32(sum).wrapping_add(portable::dot_loop(rest, rest_weights))
     }
     // SAFETY: the features were detected before this table entry was handed out.
