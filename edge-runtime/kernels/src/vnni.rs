@@ -442,18 +442,13 @@ fn dot_avx512(codes: &[u8], weights: &[i8]) -> i32 {
     fn wide(codes: &[u8], weights: &[i8]) -> i32 {
         let (codes, rest) = codes.as_chunks::<64>();
         let (weights, rest_weights) = weights.as_chunks::<64>();
-        // As many sums as hide the latency of one.
-        let mut sums = [_mm512_setzero_si512(); 4];
-        for (codes, weights) in codes.chunks(4).zip(weights.chunks(4)) {
-            for (sum, (codes, weights)) in sums.iter_mut().zip(codes.iter().zip(weights)) {
-                // SAFETY: 64 bytes of arrays of 64.
-                let (codes, weights) =
-                    unsafe { (_mm512_loadu_si512(codes.as_ptr().cast()), _mm512_loadu_si512(weights.as_ptr().cast())) };
-                *sum = _mm512_dpbusd_epi32(*sum, codes, weights);
-            }
+        let mut sum = _mm512_setzero_si512();
+        for (codes, weights) in codes.iter().zip(weights) {
+            // SAFETY: 64 bytes of arrays of 64.
+            let (codes, weights) =
+                unsafe { (_mm512_loadu_si512(codes.as_ptr().cast()), _mm512_loadu_si512(weights.as_ptr().cast())) };
+            sum = _mm512_dpbusd_epi32(sum, codes, weights);
         }
-        let [a, b, c, d] = sums;
-        let sum = _mm512_add_epi32(_mm512_add_epi32(a, b), _mm512_add_epi32(c, d));
         _mm512_reduce_add_epi32(sum).wrapping_add(portable::dot_loop(rest, rest_weights))
     }
     // SAFETY: the features were detected before this table entry was handed out.
