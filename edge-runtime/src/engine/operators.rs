@@ -221,6 +221,7 @@ impl Layer {
             let columns = weights.bias.len() / groups;
             let (mut scaling, mut codes) = (scaling(weights), std::mem::take(&mut weights.codes));
             let len = codes.len() / groups;
+            // From the last on, so that the first, which mostly is the only one, keeps its memory.
             let mut packed: Vec<_> = (1..groups)
                 .rev()
                 .map(|g| (scaling.split_off(g * columns), codes.split_off(g * len)))
