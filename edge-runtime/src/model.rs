@@ -212,28 +212,7 @@ impl Model {
                 (floats(&outputs[0])?.to_vec(), map)
             }
             Engine::Integer { plan, codes, map } => plan.run(
-                |to| match codes.as_slice() {
-                    [table] => to.iter_mut().zip(&frame.pixels).for_each(|(to, p)| *to = table[usize::from(*p)]),
-                    [a, b, c] => {
-                        let table: [u32; 256] = std::array::from_fn(|i| u32::from_le_bytes([a[i], b[i], c[i], 0]));
-                        let (pixels, rest) = frame.pixels.as_chunks::<4>();
-                        let (to, rest_to) = to.split_at_mut(12 * pixels.len());
-                        // Four pixels are three words.
-                        for (to, pixels) in to.as_chunks_mut::<12>().0.iter_mut().zip(pixels) {
-                            let [p, q, r, s] = pixels.map(|p| table[usize::from(p)]);
-                            let words = [p | q << 24, q >> 8 | r << 16, r >> 16 | s << 8];
-                            to.as_chunks_mut::<4>().0.iter_mut().zip(words).for_each(|(to, w)| *to = w.to_le_bytes());
-                        }
-                        for (to, pixel) in rest_to.as_chunks_mut::<3>().0.iter_mut().zip(rest) {
-                            *to = [a, b, c].map(|table| table[usize::from(*pixel)]);
-                        }
-                    }
-                    _ => {
-                        for (pixel, to) in frame.pixels.iter().zip(to.chunks_exact_mut(channels)) {
-                            to.iter_mut().zip(codes).for_each(|(to, table)| *to = table[usize::from(*pixel)]);
-                        }
-                    }
-                },
+                |to| fill_codes(codes, &frame.pixels, to),
                 |logits, seen| {
                     let map = map.as_ref().zip(seen).map(|(value, seen)| {
                         let [h, w, labels] = value.shape.map(|d| d as usize);
@@ -278,5 +257,53 @@ impl Model {
     /// Which inner loops run: a kernel's name for integer networks, `tract-f32` for float ones.
     pub fn kernel(&self) -> &'static str {
         if self.network.is_some() { kernels::selected().name } else { "tract-f32" }
+    }
+}
+
+/// The codes of `pixels`, channels last, by a table for each channel.
+fn fill_codes(tables: &[[u8; 256]], pixels: &[u8], to: &mut [u8]) {
+    match tables {
+        [table] => to.iter_mut().zip(pixels).for_each(|(to, p)| *to = table[usize::from(*p)]),
+        [a, b, c] => {
+            // Four pixels are three words: stores, not look-ups, are what this takes.
+            let table: [u32; 256] = std::array::from_fn(|i| u32::from_le_bytes([a[i], b[i], c[i], 0]));
+            let (fours, rest) = pixels[..pixels.len().min(to.len() / 3)].as_chunks::<4>();
+            let (to, to_rest) = to.split_at_mut(12 * fours.len());
+            for (to, pixels) in to.as_chunks_mut::<12>().0.iter_mut().zip(fours) {
+                let [p, q, r, s] = pixels.map(|p| table[usize::from(p)]);
+                let words = [p | q << 24, q >> 8 | r << 16, r >> 16 | s << 8];
+                to.as_chunks_mut::<4>().0.iter_mut().zip(words).for_each(|(to, w)| *to = w.to_le_bytes());
+            }
+            fill_each(tables, rest, to_rest);
+        }
+        _ => fill_each(tables, pixels, to),
+    }
+}
+
+/// [`fill_codes`] for any number of channels.
+fn fill_each(tables: &[[u8; 256]], pixels: &[u8], to: &mut [u8]) {
+    for (to, pixel) in to.chunks_exact_mut(tables.len()).zip(pixels) {
+        to.iter_mut().zip(tables).for_each(|(to, table)| *to = table[usize::from(*pixel)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_every_number_of_channels_and_pixels_come_from_their_tables() {
+        for channels in 1..5 {
+            let tables: Vec<[u8; 256]> = (0..channels)
+                .map(|c| std::array::from_fn(|i| (i as u8).wrapping_mul(37).wrapping_add(c * 71)))
+                .collect();
+            for count in 0..10 {
+                let pixels: Vec<u8> = (0..count).map(|i| 250 - 27 * i).collect();
+                let want: Vec<u8> = pixels.iter().flat_map(|p| tables.iter().map(|t| t[usize::from(*p)])).collect();
+                let mut got = vec![0; want.len()];
+                fill_codes(&tables, &pixels, &mut got);
+                assert_eq!(got, want, "{channels} channels, {count} pixels");
+            }
+        }
     }
 }

@@ -709,14 +709,16 @@ impl TypedOp for Layer {
 mod tests {
     use super::*;
 
+    fn node(op: LayerOp, input: u32, output: Option<u32>) -> Node {
+        Node { name: "n".into(), op, inputs: vec![input], output, low: 0, high: 255 }
+    }
+
     #[test]
     fn a_window_that_fits_once_reads_its_own_rows() {
         // 3×3 over 5×5 with stride 3: one output pixel, whose rows do not lie side by side.
         let weights = |n: usize| Weights { codes: vec![1; n], scales: vec![1.0], bias: vec![0] };
         let value = |side: u32, scale: f32| Value { shape: [side, side, 2], scale, zero_point: 0 };
         let window = Window { kernel: [3; 2], stride: [3; 2], ..Window::one() };
-        let node =
-            |op, inputs: u32, output| Node { name: "n".into(), op, inputs: vec![inputs], output, low: 0, high: 255 };
         let mut network = Network {
             values: vec![value(5, 1.0), Value { shape: [1, 1, 1], scale: 1.0, zero_point: 0 }],
             nodes: vec![
@@ -796,14 +798,6 @@ mod tests {
             let codes: Vec<u8> = (0..x.len()).map(|_| next(256) as u8).collect();
             let want = defined(&window, groups as usize, &weights, [&x, &y], &codes);
             let sum = Weights { codes: vec![1; y.len()], scales: vec![1.0], bias: vec![0] };
-            let node = |op, inputs: u32, output| Node {
-                name: "n".into(),
-                op,
-                inputs: vec![inputs],
-                output,
-                low: 0,
-                high: 255,
-            };
             let mut network = Network {
                 values: vec![x, y],
                 nodes: vec![
