@@ -1,11 +1,16 @@
-//! The chain: phantom → prepare → train → evaluate → quantize → inspect → scan → bench, and the device against ONNX Runtime.
+//! The chain: phantom → prepare → train → evaluate → quantize → inspect → scan → bench, and the device against ONNX
+//! Runtime.
 
+use edge_runtime::engine::Compute;
+use edge_runtime::image::folder::image_files;
 use edge_runtime::model::Model;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
-use tests::{agrees_with_onnxruntime, json, ok, python, random_frames, run};
+use tests::generate::random_planes;
+use tests::peers::{agrees_with_onnxruntime, python};
+use tests::{json, ok, run, run_with};
 
 /// The chain up to the quantised model, made once for all tests here.
 fn chain() -> &'static Path {
@@ -62,9 +67,9 @@ fn quantize_alone_needs_nothing_but_the_model() {
 #[test]
 fn bundle_and_int8_onnx_give_the_same_logits() {
     let at = chain();
-    let a = Model::load(&at.join("run/model.hilum")).unwrap();
-    let b = Model::load(&at.join("run/model.int8.onnx")).unwrap();
-    for frame in random_frames(64, 20) {
+    let a = Model::load(&at.join("run/model.hilum"), &Compute::default()).unwrap();
+    let b = Model::load(&at.join("run/model.int8.onnx"), &Compute::default()).unwrap();
+    for frame in random_planes(64, 20) {
         assert_eq!(a.infer(&frame).unwrap(), b.infer(&frame).unwrap());
     }
 }
@@ -136,13 +141,9 @@ fn every_kernel_and_thread_count_gives_the_same_probability() {
     let at = chain();
     let image = first_image(at);
     let scan = |kernel: &str, threads: &str| {
-        let out = Command::new(tests::binary("edge-runtime"))
-            .args(["scan", &image, "--json", "--threads", threads])
-            .env("HILUM_KERNEL", kernel)
-            .current_dir(at)
-            .output()
-            .unwrap();
-        let line: Value = serde_json::from_slice(&out.stdout).unwrap();
+        let args = ["scan", &image, "--json", "--threads", threads];
+        let out = run_with("edge-runtime", &args, at, &[("HILUM_KERNEL", kernel)]);
+        let line: Value = serde_json::from_str(&out.stdout).unwrap();
         line["probability"].as_f64().unwrap()
     };
     let want = scan("portable", "1");
@@ -197,11 +198,11 @@ fn boards_are_listed_and_shown() {
 fn the_device_computes_what_onnx_runtime_computes() {
     let at = chain();
     let Some(python) = python("onnxruntime, numpy") else { return };
-    let model = Model::load(&at.join("run/model.hilum")).unwrap();
+    let model = Model::load(&at.join("run/model.hilum"), &Compute::default()).unwrap();
     let input = &model.contract.input;
-    let mut frames = random_frames(input.size, 100);
-    for path in edge_runtime::inputs::image_files(&at.join("data/train")).unwrap().iter().take(100) {
-        frames.push(quantize::evaluation::frame(path, input).unwrap());
+    let mut frames = random_planes(input.size, 100);
+    for path in image_files(&at.join("data/train")).unwrap().iter().take(100) {
+        frames.push(data::frames::frame(path, input).unwrap());
     }
     for model in ["run/model.hilum", "run/model.int8.onnx"] {
         agrees_with_onnxruntime(&python, at, model, "run/model.int8.onnx", &frames);
@@ -213,7 +214,7 @@ fn the_embedded_model_has_the_operating_point_of_its_kept_run() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let record = root.join("host-train/runs/2026-11-21-mobilenet-v2/validation-int8.json");
     let kept: Value = serde_json::from_str(&std::fs::read_to_string(record).unwrap()).unwrap();
-    let point = Model::embedded().unwrap().contract.operating_point;
+    let point = Model::embedded(&Compute::default()).unwrap().contract.operating_point;
     assert_eq!(u64::from(point.images), kept["n"].as_u64().unwrap());
     for (name, here) in
         [("threshold", point.threshold), ("sensitivity", point.sensitivity), ("specificity", point.specificity)]
@@ -223,6 +224,6 @@ fn the_embedded_model_has_the_operating_point_of_its_kept_run() {
 }
 
 fn first_image(at: &Path) -> String {
-    let files = edge_runtime::inputs::image_files(&at.join("data/test/PNEUMONIA")).unwrap();
+    let files = image_files(&at.join("data/test/PNEUMONIA")).unwrap();
     files[0].display().to_string()
 }

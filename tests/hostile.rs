@@ -1,40 +1,9 @@
 //! Bad input: one clear sentence, the documented exit code, no panic, nothing written.
 
-use image::{GrayImage, ImageFormat, Luma};
+use image::{GrayImage, Luma};
 use std::path::Path;
-use tests::run;
-
-fn png(image: &GrayImage) -> Vec<u8> {
-    let mut bytes = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut bytes, ImageFormat::Png).unwrap();
-    bytes.into_inner()
-}
-
-fn good() -> Vec<u8> {
-    png(&GrayImage::from_fn(96, 96, |x, y| Luma([(x * 2 + y / 2) as u8])))
-}
-
-/// A PNG whose header declares 30000×30000 pixels, with a right checksum.
-fn bomb() -> Vec<u8> {
-    let mut bytes = good();
-    bytes[16..20].copy_from_slice(&30000u32.to_be_bytes());
-    bytes[20..24].copy_from_slice(&30000u32.to_be_bytes());
-    let mut crc = 0xFFFF_FFFFu32;
-    for b in &bytes[12..29] {
-        crc ^= u32::from(*b);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
-        }
-    }
-    bytes[29..33].copy_from_slice(&(!crc).to_be_bytes());
-    bytes
-}
-
-/// One line on stderr, no panic.
-fn sentence(stderr: &str) {
-    assert_eq!(stderr.trim_end().lines().count(), 1, "{stderr}");
-    assert!(!stderr.contains("panicked") && !stderr.contains("RUST_BACKTRACE"), "{stderr}");
-}
+use tests::generate::{bomb_png, png, ramp_png};
+use tests::{assert_sentence, run};
 
 #[test]
 fn bad_images_are_refused_in_a_sentence_and_leave_nothing() {
@@ -42,16 +11,16 @@ fn bad_images_are_refused_in_a_sentence_and_leave_nothing() {
     let at = dir.path();
     let cases: [(&str, Vec<u8>, &str); 8] = [
         ("empty.png", vec![], "empty"),
-        ("cut.png", good()[..200].to_vec(), "truncated"),
+        ("cut.png", ramp_png()[..200].to_vec(), "truncated"),
         ("text.png", b"this is not an image at all".to_vec(), "neither PNG nor JPEG"),
         ("dot.png", png(&GrayImage::new(1, 1)), "too few"),
-        ("bomb.png", bomb(), "30000×30000"),
+        ("bomb.png", bomb_png(), "30000×30000"),
         ("flat.png", png(&GrayImage::from_pixel(200, 200, Luma([77]))), "no contrast"),
         ("cut.jpg", b"\xFF\xD8\xFF\xE0\x00\x10JFIF\x00\x01".to_vec(), "truncated"),
         (
             "pixels.png",
             {
-                let mut b = good();
+                let mut b = ramp_png();
                 let n = b.len();
                 b[n / 2] ^= 0xFF;
                 b
@@ -64,7 +33,7 @@ fn bad_images_are_refused_in_a_sentence_and_leave_nothing() {
         let r = run("edge-runtime", &["scan", name, "--heatmap", "h.png", "--screen", "s.png"], at);
         assert_eq!(r.code, Some(1), "{name}: {}", r.stderr);
         assert!(r.stderr.contains(says) && r.stderr.contains(name), "{name}: {}", r.stderr);
-        sentence(&r.stderr);
+        assert_sentence(&r.stderr);
         assert!(r.stdout.is_empty() && !at.join("h.png").exists() && !at.join("s.png").exists(), "{name}");
     }
 }
@@ -72,7 +41,7 @@ fn bad_images_are_refused_in_a_sentence_and_leave_nothing() {
 #[test]
 fn one_bad_file_does_not_stop_the_rest() {
     let dir = tempfile::tempdir().unwrap();
-    for (name, bytes) in [("a.png", good()), ("b.png", vec![]), ("c.png", good())] {
+    for (name, bytes) in [("a.png", ramp_png()), ("b.png", vec![]), ("c.png", ramp_png())] {
         std::fs::write(dir.path().join(name), bytes).unwrap();
     }
     let r = run("edge-runtime", &["scan", ".", "--json"], dir.path());
@@ -90,7 +59,7 @@ fn missing_paths_and_empty_folders_are_named() {
         let r = run("edge-runtime", &["scan", name], dir.path());
         assert_eq!(r.code, Some(1), "{name}");
         assert!(r.stderr.contains(name), "{}", r.stderr);
-        sentence(&r.stderr);
+        assert_sentence(&r.stderr);
     }
     for args in [
         &["prepare", "nowhere"][..],
@@ -100,7 +69,7 @@ fn missing_paths_and_empty_folders_are_named() {
     ] {
         let r = run("host-train", args, dir.path());
         assert_eq!(r.code, Some(1), "{args:?}");
-        sentence(&r.stderr);
+        assert_sentence(&r.stderr);
     }
     assert!(!dir.path().join("o").exists() && !dir.path().join("manifest.csv").exists());
 }
@@ -109,7 +78,7 @@ fn missing_paths_and_empty_folders_are_named() {
 fn bad_models_are_refused_with_their_own_exit_code() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
-    std::fs::write(at.join("chest.png"), good()).unwrap();
+    std::fs::write(at.join("chest.png"), ramp_png()).unwrap();
     let bundle = edge_runtime::model::DEFAULT;
     let mut flipped = bundle.to_vec();
     flipped[bundle.len() / 2] ^= 0x10;
@@ -129,13 +98,13 @@ fn bad_models_are_refused_with_their_own_exit_code() {
             let r = run("edge-runtime", args, at);
             assert_eq!(r.code, Some(3), "{args:?}: {}", r.stderr);
             assert!(r.stderr.contains(says), "{args:?}: {}", r.stderr);
-            sentence(&r.stderr);
+            assert_sentence(&r.stderr);
         }
     }
     let r = run("quantize", &["foreign.onnx"], at);
     assert_eq!(r.code, Some(1));
     assert!(r.stderr.contains("--calibrate"), "{}", r.stderr);
-    sentence(&r.stderr);
+    assert_sentence(&r.stderr);
     let r = run("quantize", &["noise.onnx"], at);
     assert_eq!(r.code, Some(1));
     let left: Vec<_> = edge_files(at);
@@ -146,7 +115,7 @@ fn bad_models_are_refused_with_their_own_exit_code() {
 fn usage_errors_are_told_apart() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["a.png", "b.png"] {
-        std::fs::write(dir.path().join(name), good()).unwrap();
+        std::fs::write(dir.path().join(name), ramp_png()).unwrap();
     }
     for args in [
         &["scan"][..],

@@ -1,8 +1,13 @@
-//! torchvision's MobileNetV2, ResNet50, DenseNet121, ResNeXt50, SqueezeNet and ShuffleNet, as PyTorch exports them, through `quantize`
-//! and the device, against ONNX Runtime. Skipped, aloud, where Python has no torchvision; then the chain's own networks still are compared.
+//! torchvision's MobileNetV2, ResNet50, DenseNet121, ResNeXt50, SqueezeNet and ShuffleNet, as PyTorch exports them,
+//! through `quantize` and the device, against ONNX Runtime. Skipped, aloud, where Python has no torchvision; then the
+//! chain's own networks still are compared.
 
+use edge_runtime::engine::Compute;
+use edge_runtime::model::Model;
 use std::process::Command;
-use tests::{agrees_with_onnxruntime, json, ok, python, random_frames};
+use tests::generate::random_planes;
+use tests::peers::{agrees_with_onnxruntime, python};
+use tests::{json, ok};
 
 #[test]
 fn torchvision_networks_compute_what_onnx_runtime_computes() {
@@ -13,7 +18,7 @@ fn torchvision_networks_compute_what_onnx_runtime_computes() {
     let script = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("torchvision_models.py");
     let export = Command::new(&python).arg(script).current_dir(at).output().unwrap();
     assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
-    let phantoms = edge_runtime::inputs::image_files(&at.join("phantoms")).unwrap();
+    let phantoms = edge_runtime::image::folder::image_files(&at.join("phantoms")).unwrap();
     // The last two have layers that stay float.
     for (name, images) in [
         ("mobilenet_v2", 200),
@@ -25,9 +30,9 @@ fn torchvision_networks_compute_what_onnx_runtime_computes() {
     ] {
         let model = format!("{name}.onnx");
         json("quantize", &[&model, "--calibrate", "phantoms/test", "--json"], at);
-        let contract = edge_runtime::model::Model::load(&at.join(format!("{name}.hilum"))).unwrap().contract;
-        let mut frames = random_frames(contract.input.size, images);
-        frames.extend(phantoms.iter().take(images).map(|p| quantize::evaluation::frame(p, &contract.input).unwrap()));
+        let contract = Model::load(&at.join(format!("{name}.hilum")), &Compute::default()).unwrap().contract;
+        let mut frames = random_planes(contract.input.size, images);
+        frames.extend(phantoms.iter().take(images).map(|p| data::frames::frame(p, &contract.input).unwrap()));
         assert_eq!(frames.len(), 2 * images);
         let int8 = format!("{name}.int8.onnx");
         agrees_with_onnxruntime(&python, at, &format!("{name}.hilum"), &int8, &frames);

@@ -1,5 +1,5 @@
-//! Training through the real binary: every network trains, exports what it trained and quantises; Hilum's operators end where
-//! burn's do; the benchmark and the devices.
+//! Training through the real binary: every network trains, exports what it trained and quantises; Hilum's operators end
+//! where burn's do; the benchmark and the devices.
 
 use serde_json::Value;
 use std::path::Path;

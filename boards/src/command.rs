@@ -1,7 +1,8 @@
 //! The command line of `boards`.
 
 use clap::{Parser, Subcommand};
-use edge_runtime::board::{Board, BoardError};
+use edge_runtime::board::Board;
+use edge_runtime::process::{self, Failure, output};
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "\
@@ -37,42 +38,42 @@ enum Command {
 }
 
 /// Runs the command line of this process.
-pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::List { json } => list(json),
-        Command::Show { name, json } => show(&name, json),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("boards: {e}");
-            ExitCode::FAILURE
+pub fn main() -> ExitCode {
+    process::main("boards", |_| {
+        match Cli::parse().command {
+            Command::List { json } => list(json)?,
+            Command::Show { name, json } => show(&name, json)?,
         }
-    }
+        Ok(0)
+    })
 }
 
-fn list(json: bool) -> Result<(), BoardError> {
-    let boards = Board::all()?;
+fn list(json: bool) -> Result<(), Failure> {
+    let boards = Board::all().map_err(Failure::work)?;
     if json {
-        println!("{:#}", serde_json::json!(boards));
-        return Ok(());
+        return output::json(&boards, true);
     }
-    println!("{:<22} {:<28} {:<17} {:>8} {:>9}", "board", "cores", "SoC", "memory", "budget");
-    for b in &boards {
+    let mut lines = vec![format!("{:<22} {:<28} {:<17} {:>8} {:>9}", "board", "cores", "SoC", "memory", "budget")];
+    lines.extend(boards.iter().map(|b| {
         let cores = format!("{} × {} at {} MHz", b.cores, b.core, b.clock_mhz);
-        let (memory, budget) = (format!("{} MiB", b.memory_mib), format!("{:.0} ms", b.budget_ms.total()));
-        println!("{:<22} {cores:<28} {:<17} {memory:>8} {budget:>9}", b.name, b.soc);
-    }
-    Ok(())
+        let memory = format!("{} MiB", b.memory_mib);
+        let budget = format!("{:.0} ms", b.budget_ms.total());
+        format!("{:<22} {cores:<28} {:<17} {memory:>8} {budget:>9}", b.name, b.soc)
+    }));
+    output::line(lines.join("\n"))
 }
 
-fn show(name: &str, json: bool) -> Result<(), BoardError> {
-    let b = Board::find(name)?;
-    if json {
-        println!("{:#}", serde_json::json!(b));
-        return Ok(());
+fn show(name: &str, json: bool) -> Result<(), Failure> {
+    let board = Board::find(name).map_err(Failure::work)?;
+    match json {
+        true => output::json(&board, true),
+        false => output::line(text(&board)),
     }
-    let row = |k: &str, v: &str| println!("{k:<10} {v}");
+}
+
+fn text(b: &Board) -> String {
+    let mut lines = Vec::new();
+    let mut row = |key: &str, value: &str| lines.push(format!("{key:<10} {value}"));
     row("board", &format!("{} ({})", b.title, b.name));
     row("SoC", &format!("{}, {} × {} at {} MHz", b.soc, b.cores, b.core, b.clock_mhz));
     row("features", &b.features.join(", "));
@@ -81,15 +82,16 @@ fn show(name: &str, json: bool) -> Result<(), BoardError> {
     row("display", &format!("{}, {}×{}", b.display.kind, b.display.width, b.display.height));
     row("input", &b.input);
     row("flash", &b.flash);
-    let stages: Vec<String> = b.budget_ms.stages().iter().map(|(n, ms)| format!("{n} {ms:.0}")).collect();
+    let stages: Vec<String> = b.budget_ms.iter().map(|(stage, ms)| format!("{} {ms:.0}", stage.name())).collect();
     row("budget", &format!("{} = {:.0} ms", stages.join(" + "), b.budget_ms.total()));
     row("", &b.budget_basis);
     if let Some(a) = &b.assumed {
-        let (rate, memory) = (a.instructions_per_cycle, a.memory_mb_per_s);
+        let rate = a.instructions_per_cycle;
+        let memory = a.memory_mb_per_s;
         row("assumed", &format!("{rate} instructions a cycle, weights at {memory:.0} MB/s (for predicted latencies)"));
     }
     for source in &b.sources {
         row("source", source);
     }
-    Ok(())
+    lines.join("\n")
 }

@@ -1,38 +1,14 @@
-//! One radiograph from file to finding, stage by stage, each timed.
+//! One radiograph from file to finding, stage by stage, each timed. Nothing is drawn here: that is [`crate::display`].
 
-use crate::board::{Board, Budget};
+use crate::board::Board;
 use crate::engine::EngineError;
-use crate::heatmap::{Heat, Picture, overlay};
+use crate::finding::{Decision, Finding, ImageInfo, ModelId, Outcome, Record};
+use crate::image::preprocess::preprocess;
+use crate::image::source::{SourceFile, read_file};
+use crate::image::{Radiograph, RadiographError};
 use crate::model::{Inference, Model};
-use crate::preprocess::preprocess;
-use crate::radiograph::{Radiograph, RadiographError, SourceFile, read_file};
-use crate::screen::{Canvas, Screen};
-use embedded_graphics::prelude::{OriginDimensions, Size};
-use serde::Serialize;
+use crate::stages::{Stage, StageTimes};
 use std::path::Path;
-use std::time::Instant;
-
-/// What the device says about a radiograph.
-pub struct Finding {
-    /// What the network gave.
-    pub inference: Inference,
-    /// Probability at or above the operating point.
-    pub positive: bool,
-    /// SHA-256 of the file.
-    pub sha256: String,
-    /// Columns of the radiograph.
-    pub width: u32,
-    /// Rows of the radiograph.
-    pub height: u32,
-    /// `"PNG"` or `"JPEG"`.
-    pub format: &'static str,
-    /// Milliseconds that each stage took.
-    pub latency: Budget,
-    /// The display's picture.
-    pub screen: Picture,
-    /// The radiograph, for a heat map of its own size.
-    pub radiograph: Radiograph,
-}
 
 /// Why there is no finding.
 #[derive(Debug, thiserror::Error)]
@@ -45,88 +21,68 @@ pub enum ScanError {
     Engine(#[from] EngineError),
 }
 
-/// Reads, decodes, preprocesses, infers, explains and renders `path`.
-pub fn scan(path: &Path, model: &Model, board: &Board) -> Result<Finding, ScanError> {
-    let clock = Instant::now();
-    let source = read_file(path)?;
-    let read = ms(clock);
-    scan_source(source, read, model, board)
+/// A finding, and what its pictures are made from.
+pub struct Scan {
+    /// What is said.
+    pub finding: Finding,
+    /// What was seen.
+    pub evidence: Evidence,
 }
 
-/// As [`scan`], for a file in memory; `read_ms` is what reading it took.
-pub fn scan_source(source: SourceFile, read_ms: f64, model: &Model, board: &Board) -> Result<Finding, ScanError> {
-    let mut latency = Budget { read: read_ms, ..Default::default() };
-    let clock = Instant::now();
-    let radiograph = Radiograph::decode(&source.bytes)?;
-    latency.decode = ms(clock);
+/// What a finding rests on.
+pub struct Evidence {
+    /// The radiograph.
+    pub radiograph: Radiograph,
+    /// What the network gave.
+    pub inference: Inference,
+}
 
-    let clock = Instant::now();
-    let frame = preprocess(&radiograph, &model.contract.input);
-    latency.preprocess = ms(clock);
+/// Reads, decodes, preprocesses and infers `path` within `board`'s budget.
+pub fn scan(path: &Path, model: &Model, board: &Board) -> Result<Scan, ScanError> {
+    let mut times = StageTimes::default();
+    let source = times.time(Stage::Read, || read_file(path))?;
+    scan_source(&source, times, model, board)
+}
 
-    let clock = Instant::now();
-    let inference = model.infer(&frame)?;
-    latency.infer = ms(clock);
-
-    let clock = Instant::now();
-    let threshold = model.contract.operating_point.threshold;
-    let positive = inference.probability >= threshold;
-    let size = Size::new(board.display.width, board.display.height);
-    let heat = Heat::of(&inference, threshold);
-    let picture = overlay(&radiograph, heat.as_ref(), &model.contract.input, Screen::picture_side(size));
-    latency.explain = ms(clock);
-
-    let clock = Instant::now();
-    let name = format!("{} {}", model.contract.provenance.name, &model.digest[..8.min(model.digest.len())]);
-    let mut canvas = Canvas::new(size.width, size.height);
-    let screen = Screen {
-        picture: &picture,
-        positive,
-        label: model.contract.positive_label(),
+/// As [`scan`], for a file in memory; `times` holds what reading it took.
+pub fn scan_source(
+    source: &SourceFile,
+    mut times: StageTimes,
+    model: &Model,
+    board: &Board,
+) -> Result<Scan, ScanError> {
+    let radiograph = times.time(Stage::Decode, || Radiograph::decode(&source.bytes))?;
+    let frame = times.time(Stage::Preprocess, || preprocess(&radiograph.plane, &model.contract.input));
+    let inference = times.time(Stage::Infer, || model.infer(&frame))?;
+    let contract = &model.contract;
+    let point = &contract.operating_point;
+    let positive = inference.probability >= point.threshold;
+    let finding = Finding {
+        sha256: source.sha256.clone(),
+        looked_for: contract.positive_label().to_owned(),
+        label: if positive { contract.positive_label() } else { contract.negative_label() }.to_owned(),
         probability: inference.probability,
-        threshold,
-        model: &name,
-        latency_ms: latency.total(),
+        positive,
+        operating_point: Decision {
+            threshold: point.threshold,
+            sensitivity: point.sensitivity,
+            specificity: point.specificity,
+            images: point.images,
+        },
+        model: ModelId::of(model),
+        image: ImageInfo { width: radiograph.plane.width, height: radiograph.plane.height, origin: radiograph.origin },
+        latency_ms: times,
         budget_ms: board.budget_ms.total(),
+        board: board.name.clone(),
     };
-    debug_assert_eq!(canvas.size(), size);
-    let Ok(()) = screen.draw(&mut canvas);
-    let screen = canvas.to_picture();
-    latency.render = ms(clock);
-
-    let (width, height, format) = (radiograph.width, radiograph.height, radiograph.format);
-    Ok(Finding { inference, positive, sha256: source.sha256, width, height, format, latency, screen, radiograph })
+    Ok(Scan { finding, evidence: Evidence { radiograph, inference } })
 }
 
-fn ms(clock: Instant) -> f64 {
-    clock.elapsed().as_secs_f64() * 1e3
-}
-
-/// The model in a JSON report.
-#[derive(Debug, Clone, Serialize)]
-pub struct ModelId<'a> {
-    /// Name of the recipe.
-    pub name: &'a str,
-    /// Version of the Hilum that trained it.
-    pub version: &'a str,
-    /// SHA-256 that binds weights and threshold.
-    pub digest: &'a str,
-    /// `hilum`, `onnx-int8` or `onnx-fp32`.
-    pub format: &'static str,
-}
-
-impl<'a> ModelId<'a> {
-    /// Identity of `model`.
-    pub fn of(model: &'a Model) -> ModelId<'a> {
-        let p = &model.contract.provenance;
-        ModelId { name: &p.name, version: &p.version, digest: &model.digest, format: model.format.name() }
-    }
-}
-
-/// The finding in words, for a person.
-pub fn in_words(positive: bool, label: &str) -> String {
-    match positive {
-        true => format!("{label} suspected"),
-        false => format!("no sign of {label}"),
+/// The record of a scan of `path`.
+pub fn record(path: &Path, scan: &Result<Scan, ScanError>) -> Record {
+    let file = path.display().to_string();
+    match scan {
+        Ok(scan) => Record::new(file, Outcome::Finding(scan.finding.clone())),
+        Err(e) => Record::refused(file, e.to_string()),
     }
 }

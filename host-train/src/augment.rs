@@ -1,14 +1,12 @@
 //! Random changes to training frames, on the same 8-bit greys that the device sees.
 
 use crate::recipe::Augment;
-use edge_runtime::contract::{InputContract, ResizeRule};
-use edge_runtime::preprocess::{Frame, preprocess};
-use edge_runtime::radiograph::Radiograph;
+use edge_runtime::image::GreyPlane;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The random generator of image `index` in `epoch`: every image's changes depend on nothing else, so a resumed run, any
-/// number of threads and any batch size draw the same.
+/// The random generator of image `index` in `epoch`: every image's changes depend on nothing else, so a resumed run,
+/// any number of threads and any batch size draw the same.
 pub fn rng(seed: u64, epoch: usize, index: usize) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(((epoch as u64) << 32) | index as u64);
@@ -16,36 +14,41 @@ pub fn rng(seed: u64, epoch: usize, index: usize) -> ChaCha8Rng {
 }
 
 /// One random variant of `frame`.
-pub fn augment(frame: &Frame, a: &Augment, rng: &mut impl Rng) -> Frame {
+pub fn augment(frame: &GreyPlane, a: &Augment, rng: &mut impl Rng) -> GreyPlane {
     let mut signed = |range: f32| if range > 0.0 { rng.random_range(-range..=range) } else { 0.0 };
-    let (rotation, zoom) = (signed(a.rotation).to_radians(), 1.0 + signed(a.zoom));
-    let (dx, dy) = (signed(a.shift), signed(a.shift));
-    let (sx, sy) = (1.0 + signed(a.stretch), 1.0 + signed(a.stretch));
+    let rotation = signed(a.rotation).to_radians();
+    let zoom = 1.0 + signed(a.zoom);
+    let dx = signed(a.shift);
+    let dy = signed(a.shift);
+    let sx = 1.0 + signed(a.stretch);
+    let sy = 1.0 + signed(a.stretch);
     let brightness = signed(a.brightness) * 255.0;
     let contrast = 1.0 + signed(a.contrast);
     let gamma = (1.0 + a.gamma).powf(signed(1.0));
     let flip = a.flip && rng.random_bool(0.5);
     let shrink = if a.blur > 0.0 && rng.random_bool(0.5) { rng.random_range(1.0..=1.0 + a.blur) } else { 1.0 };
 
-    let size = frame.size as usize;
-    let centre = (frame.size as f32 - 1.0) / 2.0;
+    let size = frame.width as usize;
+    let centre = (frame.width as f32 - 1.0) / 2.0;
     let (sin, cos) = rotation.sin_cos();
     let mut out = Vec::with_capacity(size * size);
     for y in 0..size {
         for x in 0..size {
-            let (mut u, v) = (x as f32 - centre, y as f32 - centre);
+            let mut u = x as f32 - centre;
+            let v = y as f32 - centre;
             if flip {
                 u = -u;
             }
-            let (u, v) = (u / (zoom * sx), v / (zoom * sy));
-            let source_x = cos * u - sin * v + centre + dx * frame.size as f32;
-            let source_y = sin * u + cos * v + centre + dy * frame.size as f32;
+            let u = u / (zoom * sx);
+            let v = v / (zoom * sy);
+            let source_x = cos * u - sin * v + centre + dx * frame.width as f32;
+            let source_y = sin * u + cos * v + centre + dy * frame.width as f32;
             out.push(sample(frame, source_x, source_y));
         }
     }
-    let mut out = Frame { size: frame.size, pixels: out };
+    let mut out = GreyPlane::square(frame.width, out);
     if shrink > 1.0 {
-        out = blur(&out, (frame.size as f32 / shrink).round().max(8.0) as u32);
+        out = blur(&out, (frame.width as f32 / shrink).round().max(8.0) as u32);
     }
     let mean = out.pixels.iter().map(|p| f32::from(*p)).sum::<f32>() / out.pixels.len() as f32;
     let table: Vec<f32> = (0..256)
@@ -68,12 +71,15 @@ pub fn augment(frame: &Frame, a: &Augment, rng: &mut impl Rng) -> Frame {
 }
 
 /// Bilinear sample; black outside.
-fn sample(frame: &Frame, x: f32, y: f32) -> u8 {
-    let size = frame.size as i32;
-    let (x0, y0) = (x.floor(), y.floor());
-    let (fx, fy) = (x - x0, y - y0);
+fn sample(frame: &GreyPlane, x: f32, y: f32) -> u8 {
+    let size = frame.width as i32;
+    let x0 = x.floor();
+    let y0 = y.floor();
+    let fx = x - x0;
+    let fy = y - y0;
     let at = |dx: i32, dy: i32| {
-        let (x, y) = (x0 as i32 + dx, y0 as i32 + dy);
+        let x = x0 as i32 + dx;
+        let y = y0 as i32 + dy;
         if x < 0 || y < 0 || x >= size || y >= size { 0.0 } else { f32::from(frame.pixels[(y * size + x) as usize]) }
     };
     let top = at(0, 0) * (1.0 - fx) + at(1, 0) * fx;
@@ -81,19 +87,17 @@ fn sample(frame: &Frame, x: f32, y: f32) -> u8 {
     (top * (1.0 - fy) + bottom * fy).round() as u8
 }
 
-fn blur(frame: &Frame, to: u32) -> Frame {
-    let rule = |size| InputContract { size, channels: 1, resize: ResizeRule::Stretch, mean: vec![0.0], std: vec![1.0] };
-    let as_radiograph = |f: Frame| Radiograph { width: f.size, height: f.size, pixels: f.pixels, format: "PNG" };
-    let small = preprocess(&as_radiograph(frame.clone()), &rule(to));
-    preprocess(&as_radiograph(small), &rule(frame.size))
+/// `frame` shrunk to a side of `to` and back.
+fn blur(frame: &GreyPlane, to: u32) -> GreyPlane {
+    frame.resized(to, to).resized(frame.width, frame.height)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn frame() -> Frame {
-        Frame { size: 32, pixels: (0..1024).map(|i| (i % 32 * 8) as u8).collect() }
+    fn frame() -> GreyPlane {
+        GreyPlane::square(32, (0..1024).map(|i| (i % 32 * 8) as u8).collect())
     }
 
     #[test]

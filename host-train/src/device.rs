@@ -5,7 +5,7 @@ use burn::tensor::Device;
 
 /// `--device`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Place {
+pub enum DeviceKind {
     /// This computer's processor, on Hilum's own operators
     Cpu,
     /// Its first graphics card (Vulkan, Metal or DirectX 12), on burn's operators; needs the feature `wgpu`
@@ -29,15 +29,16 @@ pub enum DeviceError {
     Refused(String),
 }
 
-/// Opens `place`, and says whose operators networks run on there.
-pub fn open(place: Place) -> Result<(Device, Operators), DeviceError> {
-    match place {
-        Place::Cpu => Ok((Device::flex(), Operators::Own)),
-        Place::Gpu => gpu().map(|device| (device, Operators::Burn)),
+/// Opens `kind`, and says whose operators networks run on there.
+pub fn open(kind: DeviceKind) -> Result<(Device, Operators), DeviceError> {
+    match kind {
+        DeviceKind::Cpu => Ok((Device::flex(), Operators::Own)),
+        DeviceKind::Gpu => gpu().map(|device| (device, Operators::Burn)),
     }
 }
 
-/// The first real card. A software rasteriser is none: it is slower than the CPU backend, and serves for tests alone, where
+/// The first real card. A software rasteriser is none: it is slower than the CPU backend, and serves for tests alone,
+/// where
 /// `CUBECL_WGPU_DEFAULT_DEVICE=Cpu` asks for it.
 #[cfg(feature = "wgpu")]
 fn gpu() -> Result<Device, DeviceError> {

@@ -1,4 +1,5 @@
-//! A trained [`Network`] as plain ONNX: batch norms folded, tensors named by stage, the class activation map beside the logits.
+//! A trained [`Network`] as plain ONNX: batch norms folded, tensors named by stage, the class activation map beside the
+//! logits.
 
 use crate::network::{Activation, Conv, Join, Network, Pool, Stage, values};
 use burn::tensor::Tensor;
@@ -54,8 +55,8 @@ pub fn network(
     b.finish(name, metadata)
 }
 
-/// The first `count` stages alone; output [`FEATURES`]. Also gives that output's shape. Where only the linear layer is left
-/// behind them, the features are pooled already.
+/// The first `count` stages alone; output [`FEATURES`]. Also gives that output's shape. Where only the linear layer is
+/// left behind them, the features are pooled already.
 pub fn trunk(net: &Network, count: usize, input: Shape) -> (pb::ModelProto, Shape) {
     let mut b = GraphBuilder::default();
     b.input(INPUT, &input);
@@ -146,7 +147,8 @@ fn convolution(b: &mut GraphBuilder, conv: &Conv, name: &str, (x, shape): (Strin
     let (dims, weight, bias) = conv.folded();
     b.floats(&format!("{name}/weight"), &dims, &weight);
     b.floats(&format!("{name}/bias"), &[dims[0]], &bias);
-    let (k, s) = (dims[2] as i64, conv.shape.stride);
+    let k = dims[2] as i64;
+    let s = conv.shape.stride;
     let pads = conv.shape.padding;
     let attributes = vec![
         ints("kernel_shape", &[k, k]),

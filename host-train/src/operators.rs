@@ -52,8 +52,8 @@ pub trait TrainingOps: Backend {
     fn average_pooling(x: FloatTensor<Self>, geometry: pool::Geometry) -> FloatTensor<Self>;
 }
 
-/// activation(`x` ∗ `weight` + `bias`): `[n, h, w, from]` by `[to, from / groups, k, k]` to `[n, out_h, out_w, to]`. Without a
-/// bias there is no activation either.
+/// activation(`x` ∗ `weight` + `bias`): `[n, h, w, from]` by `[to, from / groups, k, k]` to `[n, out_h, out_w, to]`.
+/// Without a bias there is no activation either.
 pub fn convolve(
     x: Tensor<4>,
     weight: Tensor<4>,
@@ -71,8 +71,8 @@ pub fn convolve(
     Tensor::from_dispatch(Dispatch::convolution(x.into_dispatch(), weight.into_dispatch(), bias, geometry, activation))
 }
 
-/// activation(γ·x̂ + β (+ residual)) with the statistics of this batch over all but the last axis; also the mean and the
-/// (biased) variance of each channel, which no gradient flows through.
+/// activation(γ·x̂ + β (+ residual)) with the statistics of this batch over all but the last axis; also the mean and
+/// the (biased) variance of each channel, which no gradient flows through.
 pub fn normalise(
     x: Tensor<4>,
     gamma: Tensor<1>,
@@ -82,7 +82,8 @@ pub fn normalise(
     activation: Activation,
 ) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
     let residual = residual.map_or(Maybe::Absent, |r| Maybe::Present(r.into_dispatch()));
-    let (gamma, beta) = (gamma.into_dispatch(), beta.into_dispatch());
+    let gamma = gamma.into_dispatch();
+    let beta = beta.into_dispatch();
     let (y, mean, variance) =
         Dispatch::normalisation(x.into_dispatch(), gamma, beta, residual, epsilon as f32, activation);
     (Tensor::from_dispatch(y), Tensor::from_dispatch(mean), Tensor::from_dispatch(variance))
@@ -141,7 +142,8 @@ impl TrainingOps for Flex {
             Maybe::Present(b) => Some(contiguous(b)),
             Maybe::Absent => None,
         };
-        let (x, weight) = (contiguous(x), contiguous(weight));
+        let x = contiguous(x);
+        let weight = contiguous(weight);
         let y = conv::forward(&g, floats(&x), floats(&weight), bias.as_ref().map(floats), activation);
         let (h, w) = g.output();
         tensor(y, &[g.n, h, w, g.to])
@@ -155,7 +157,9 @@ impl TrainingOps for Flex {
         epsilon: f32,
         activation: Activation,
     ) -> (FlexTensor, FlexTensor, FlexTensor) {
-        let (x, gamma, beta) = (contiguous(x), contiguous(gamma), contiguous(beta));
+        let x = contiguous(x);
+        let gamma = contiguous(gamma);
+        let beta = contiguous(beta);
         let residual = match residual {
             Maybe::Present(r) => Some(contiguous(r)),
             Maybe::Absent => None,
@@ -217,7 +221,9 @@ impl<const N: usize> Backward<Flex, N> for ConvolutionBackward {
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let parent = parents(&ops);
-        let (x, weight, bias) = (parent(0), parent(1), parent(2));
+        let x = parent(0);
+        let weight = parent(1);
+        let bias = parent(2);
         let state = ops.state;
         let g = &state.geometry;
         let mut dy = whole(grads.consume::<Flex>(&ops.node));
@@ -260,7 +266,10 @@ impl<const N: usize> Backward<Flex, N> for NormalisationBackward {
 
     fn backward(self, ops: Ops<Self::State, N>, grads: &mut Gradients, _: &mut Checkpointer) {
         let parent = parents(&ops);
-        let (x, gamma, beta, residual) = (parent(0), parent(1), parent(2), parent(3));
+        let x = parent(0);
+        let gamma = parent(1);
+        let beta = parent(2);
+        let residual = parent(3);
         let s = ops.state;
         let mut dy = whole(grads.consume::<Flex>(&ops.node));
         let statistics = norm::Statistics { mean: floats(&s.mean).to_vec(), variance: floats(&s.variance).to_vec() };
@@ -331,7 +340,8 @@ impl<C: CheckpointStrategy> TrainingOps for Autodiff<Flex, C> {
     ) -> FloatTensor<Self> {
         let (x, x_node) = x.into_parts();
         let (weight, weight_node) = weight.into_parts();
-        let (x, weight) = (contiguous(x), contiguous(weight));
+        let x = contiguous(x);
+        let weight = contiguous(weight);
         let (bias, bias_node) = match bias {
             Maybe::Absent => (Maybe::Absent, None),
             Maybe::Present(bias) => {
@@ -359,7 +369,8 @@ impl<C: CheckpointStrategy> TrainingOps for Autodiff<Flex, C> {
         let (x, x_node) = x.into_parts();
         let (gamma, gamma_node) = gamma.into_parts();
         let (beta, beta_node) = beta.into_parts();
-        let (x, gamma) = (contiguous(x), contiguous(gamma));
+        let x = contiguous(x);
+        let gamma = contiguous(gamma);
         let (residual, residual_node) = match residual {
             Maybe::Absent => (Maybe::Absent, None),
             Maybe::Present(r) => {
@@ -473,16 +484,19 @@ mod tests {
             prop_assert!(apart(&values(got.clone()), &values(want.clone())) < 1e-4);
 
             let pull = Tensor::<4>::random(want.dims(), Distribution::Normal(0.0, 1.0), &device);
-            let (got, want) = ((got * pull.clone()).sum().backward(), (want * pull).sum().backward());
+            let got = (got * pull.clone()).sum().backward();
+            let want = (want * pull).sum().backward();
             for (what, got, want) in [
                 ("input", x.grad(&got), x.grad(&want)),
                 ("weight", weight.grad(&got), weight.grad(&want)),
             ] {
-                let (got, want) = (values(got.expect("own gradient")), values(want.expect("burn's gradient")));
+                let got = values(got.expect("own gradient"));
+                let want = values(want.expect("burn's gradient"));
                 prop_assert!(apart(&got, &want) < 1e-4, "{what}");
             }
             if let Some(bias) = bias {
-                let (got, want) = (bias.grad(&got).expect("own"), bias.grad(&want).expect("burn's"));
+                let got = bias.grad(&got).expect("own");
+                let want = bias.grad(&want).expect("burn's");
                 prop_assert!(apart(&values(got), &values(want)) < 1e-4, "bias");
             }
         }
@@ -493,7 +507,8 @@ mod tests {
         ) {
             let device = device(seed);
             let x = random([n, side, side, channels], &device);
-            let (gamma, beta) = (random([channels], &device), random([channels], &device));
+            let gamma = random([channels], &device);
+            let beta = random([channels], &device);
             let residual = joined.then(|| random([n, side, side, channels], &device));
             let (got, mean, variance) =
                 normalise(x.clone(), gamma.clone(), beta.clone(), residual.clone(), 1e-5, act);
@@ -507,7 +522,8 @@ mod tests {
             prop_assert!(apart(&values(got.clone()), &values(want.clone())) < 1e-4);
 
             let pull = Tensor::<4>::random(want.dims(), Distribution::Normal(0.0, 1.0), &device);
-            let (got, want) = ((got * pull.clone()).sum().backward(), (want * pull).sum().backward());
+            let got = (got * pull.clone()).sum().backward();
+            let want = (want * pull).sum().backward();
             let both = |got: Option<Tensor<4>>, want: Option<Tensor<4>>| {
                 apart(&values(got.expect("own gradient")), &values(want.expect("burn's gradient")))
             };
@@ -516,7 +532,8 @@ mod tests {
                 prop_assert!(both(r.grad(&got), r.grad(&want)) < 1e-4, "residual");
             }
             for (what, p) in [("gamma", gamma), ("beta", beta)] {
-                let (got, want) = (p.grad(&got).expect("own"), p.grad(&want).expect("burn's"));
+                let got = p.grad(&got).expect("own");
+                let want = p.grad(&want).expect("burn's");
                 prop_assert!(apart(&values(got), &values(want)) < 1e-3, "{what}");
             }
         }
@@ -540,8 +557,10 @@ mod tests {
             let want = want.permute([0, 2, 3, 1]);
             prop_assert!(apart(&values(got.clone()), &values(want.clone())) < 1e-5);
             let pull = Tensor::<4>::random(want.dims(), Distribution::Normal(0.0, 1.0), &device);
-            let (got, want) = ((got * pull.clone()).sum().backward(), (want * pull).sum().backward());
-            let (got, want) = (x.grad(&got).expect("own"), x.grad(&want).expect("burn's"));
+            let got = (got * pull.clone()).sum().backward();
+            let want = (want * pull).sum().backward();
+            let got = x.grad(&got).expect("own");
+            let want = x.grad(&want).expect("burn's");
             prop_assert!(apart(&values(got), &values(want)) < 1e-5);
         }
 
@@ -582,7 +601,9 @@ mod tests {
         }
 
         #[test]
-        fn gradients_of_pools_are_their_slopes(side in 4usize..=9, kernel in 1usize..=4, stride in 1usize..=3, seed: u64) {
+        fn gradients_of_pools_are_their_slopes(
+            side in 4usize..=9, kernel in 1usize..=4, stride in 1usize..=3, seed: u64,
+        ) {
             let device = device(seed);
             let x = || vec![random([2, side, side, 3], &device)];
             slopes_agree(x(), &device, |i| max_pool(i[0].clone(), kernel, stride, kernel / 2))?;
@@ -603,7 +624,8 @@ mod tests {
         let pull = Tensor::<4>::random(y.dims(), normal, device);
         let grads = (y * pull.clone()).sum().backward();
         let directions: Vec<Tensor<4>> = inputs.iter().map(|t| Tensor::random(t.dims(), normal, device)).collect();
-        let (mut want, mut squares) = (0.0, 0.0);
+        let mut want = 0.0;
+        let mut squares = 0.0;
         for (input, direction) in inputs.iter().zip(&directions) {
             let gradient = values(input.grad(&grads).expect("every input has a gradient"));
             for (g, d) in gradient.iter().zip(values(direction.clone())) {
@@ -616,8 +638,11 @@ mod tests {
                 inputs.iter().zip(&directions).map(|(t, d)| t.clone().detach() + d.clone() * step).collect();
             values(f(&moved))
         };
-        let (before, here, after) = (outputs(-H), outputs(0.0), outputs(H));
-        let (mut slope, mut kink) = (0.0, 0.0);
+        let before = outputs(-H);
+        let here = outputs(0.0);
+        let after = outputs(H);
+        let mut slope = 0.0;
+        let mut kink = 0.0;
         for (i, pull) in values(pull).into_iter().enumerate() {
             // In float64, so that differences keep their digits.
             let [before, here, after, pull] = [before[i], here[i], after[i], pull].map(f64::from);

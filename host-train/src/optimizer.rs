@@ -1,5 +1,6 @@
-//! AdamW (Loshchilov and Hutter 2019). On the CPU one pass over each parameter, in place and on all threads; burn's own,
-//! which takes a pass and a temporary for each of its dozen operations, on other devices. Both keep the same state.
+//! AdamW (Loshchilov and Hutter 2019). On the CPU one pass over each parameter, in place and on all threads; burn's
+//! own, which takes a pass and a temporary for each of its dozen operations, on other devices. Both keep the same
+//! state.
 
 use crate::kernels::vectorised;
 use crate::network::Operators;
@@ -51,7 +52,8 @@ impl Optimizer for Fused {
         let primitive =
             |t: Tensor<D>| whole(t.try_into_primitive::<Flex>().expect("own operators run on the CPU backend"));
         let nothing = || Tensor::zeros([0; D], &Device::flex());
-        let (mut w, g) = (primitive(weight), primitive(gradient));
+        let mut w = primitive(weight);
+        let g = primitive(gradient);
         let [mut m, mut v] = [&mut momentum.moment_1, &mut momentum.moment_2]
             .map(|moment| primitive(std::mem::replace(moment, nothing())));
         let step = Step { rate: rate as f32, decay: 1.0 - rate as f32 * self.weight_decay, correction };
@@ -105,7 +107,8 @@ mod tests {
         let inputs: Vec<Tensor<2>> =
             (0..10).map(|_| Tensor::random([5, 37], Distribution::Normal(0.0, 1.0), &device)).collect();
         let end = [Operators::Own, Operators::Burn].map(|operators| {
-            let (mut layer, mut optimizer) = (start.clone(), adamw(0.05, operators));
+            let mut layer = start.clone();
+            let mut optimizer = adamw(0.05, operators);
             for x in &inputs {
                 let loss = layer.forward(x.clone()).powf_scalar(2.0).mean();
                 let grads = GradientsParams::from_grads(loss.backward(), &layer);

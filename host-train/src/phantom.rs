@@ -13,10 +13,13 @@ pub fn chest(seed: u64, pneumonia: bool) -> GrayImage {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let mut vary = |around: f32, by: f32| around + rng.random_range(-by..=by);
     let exposure = vary(1.0, 0.12);
-    let (centre_x, centre_y) = (vary(0.5, 0.02), vary(0.46, 0.02));
-    let (lung_w, lung_h) = (vary(0.155, 0.015), vary(0.30, 0.02));
+    let centre_x = vary(0.5, 0.02);
+    let centre_y = vary(0.46, 0.02);
+    let lung_w = vary(0.155, 0.015);
+    let lung_h = vary(0.30, 0.02);
     let gap = vary(0.185, 0.01);
-    let (rib_phase, rib_pitch) = (vary(0.0, 1.0), vary(0.075, 0.008));
+    let rib_phase = vary(0.0, 1.0);
+    let rib_pitch = vary(0.075, 0.008);
     let heart = vary(0.13, 0.02);
     // One to three soft opacities inside one lung.
     let side = if vary(0.0, 1.0) > 0.0 { 1.0 } else { -1.0 };
@@ -28,7 +31,8 @@ pub fn chest(seed: u64, pneumonia: bool) -> GrayImage {
     let grain = vary(0.02, 0.01).abs();
 
     GrayImage::from_fn(SIDE, SIDE, |px, py| {
-        let (x, y) = ((px as f32 + 0.5) / SIDE as f32, (py as f32 + 0.5) / SIDE as f32);
+        let x = (px as f32 + 0.5) / SIDE as f32;
+        let y = (py as f32 + 0.5) / SIDE as f32;
         let ellipse = |cx: f32, cy: f32, w: f32, h: f32| {
             let d = (((x - cx) / w).powi(2) + ((y - cy) / h).powi(2)).sqrt();
             // 1 inside, 0 outside, a soft edge of a twelfth of the radius.

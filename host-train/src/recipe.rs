@@ -1,6 +1,7 @@
 //! Recipes: one TOML file says everything that shapes a training run.
 
-use edge_runtime::contract::{InputContract, ResizeRule};
+use data::operating_point::OperatingPointRule;
+use edge_runtime::model::contract::{InputContract, ResizeRule};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -99,7 +100,8 @@ pub enum NetworkSpec {
     },
     /// DenseNet121 (Huang et al. 2017) as torchvision builds it.
     Densenet121 {
-        /// The first stem-and-layers (58 dense layers, 3 transitions, the last norm) that keep their ImageNet weights; 0 trains all.
+        /// The first stem-and-layers (58 dense layers, 3 transitions, the last norm) that keep their ImageNet weights;
+        /// 0 trains all.
         #[serde(default)]
         frozen: usize,
         /// Dropout before the linear layer.
@@ -153,7 +155,8 @@ pub struct Augment {
     pub contrast: f32,
     /// Gamma from 1/(1 + this) to 1 + this.
     pub gamma: f32,
-    /// Half of the time, blur by shrinking to no less than 1/(1 + this) of the side and back: hides which scanner it was.
+    /// Half of the time, blur by shrinking to no less than 1/(1 + this) of the side and back: hides which scanner it
+    /// was.
     pub blur: f32,
     /// Noise of up to this many grey levels (standard deviation).
     pub noise: f32,
@@ -201,19 +204,6 @@ pub enum Schedule {
     Constant,
     /// A linear warm-up over the first 5 % of the steps, then half a cosine down to 1 %.
     Cosine,
-}
-
-/// How the threshold is chosen.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(tag = "rule", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum OperatingPointRule {
-    /// The highest threshold whose sensitivity is at least this.
-    Sensitivity {
-        /// The sensitivity, 0 to 1.
-        at_least: f64,
-    },
-    /// The threshold with the largest sensitivity + specificity (Youden 1950).
-    Youden,
 }
 
 /// Why a recipe is refused.

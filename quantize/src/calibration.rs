@@ -1,9 +1,10 @@
 //! Activation ranges: what every tensor between two operators takes on, over real images.
 
-use edge_runtime::contract::{ActivationRanges, InputContract};
-use edge_runtime::engine::{EngineError, Plan, floats};
+use edge_runtime::engine::{EngineError, FloatPlan, floats};
+use edge_runtime::image::GreyPlane;
+use edge_runtime::image::preprocess::normalise;
+use edge_runtime::model::contract::{ActivationRanges, InputContract};
 use edge_runtime::onnx::{INPUT, pb};
-use edge_runtime::preprocess::Frame;
 
 /// Most images whose activations are recorded. A round number, not a measured optimum.
 pub const IMAGES: usize = 256;
@@ -13,7 +14,7 @@ pub const IMAGES: usize = 256;
 pub fn record(
     model: &pb::ModelProto,
     input: &InputContract,
-    frames: &[Frame],
+    frames: &[&GreyPlane],
     mut progress: impl FnMut(usize),
 ) -> Result<ActivationRanges, EngineError> {
     let graph = model.graph.as_ref().ok_or_else(|| EngineError("the model holds no graph".into()))?;
@@ -22,7 +23,7 @@ pub fn record(
     let given = graph.node.iter().filter(|n| n.op_type != "Constant").flat_map(|n| n.output.iter().enumerate());
     // Of several outputs those that somebody reads.
     let names: Vec<String> = given.filter(|(i, o)| *i == 0 || read(o)).map(|(_, o)| o.clone()).collect();
-    let plan = Plan::of_onnx(model, Some(&names))?;
+    let plan = FloatPlan::new(model, Some(&names))?;
     let mut ranges = ActivationRanges::new();
     let mut widen = |name: &str, values: &[f32]| {
         let range = ranges.entry(name.to_owned()).or_insert([0.0, 0.0]);
@@ -32,9 +33,9 @@ pub fn record(
     };
     let side = input.size as usize;
     for (i, frame) in frames.iter().enumerate() {
-        let values = frame.to_f32(input);
+        let values = normalise(frame, input);
         widen(input_name, &values);
-        let outputs = plan.run_f32(&[1, input.channels as usize, side, side], &values)?;
+        let outputs = plan.run(&[1, input.channels as usize, side, side], &values)?;
         for (name, output) in names.iter().zip(&outputs) {
             // Shapes and indices are no activations.
             if let Ok(values) = floats(output) {

@@ -149,8 +149,8 @@ impl Rewriter {
         Ok(self.constants.get(name).map(onnx::f32s).transpose()?)
     }
 
-    /// `y = x · s + t` for each channel: into the convolution right before it, else a depthwise 1×1 convolution, whose int8
-    /// weights (±127, a scale for each channel) hold `s` exactly.
+    /// `y = x · s + t` for each channel: into the convolution right before it, else a depthwise 1×1 convolution, whose
+    /// int8 weights (±127, a scale for each channel) hold `s` exactly.
     fn batch_normalisation(
         &mut self,
         node: &pb::NodeProto,
@@ -160,7 +160,10 @@ impl Rewriter {
             let name = node.input.get(i).ok_or_else(|| fail("it lacks an input"))?;
             self.floats(name)?.ok_or_else(|| fail("its statistics are not constant"))
         };
-        let (gamma, beta, mean, variance) = (part(1)?, part(2)?, part(3)?, part(4)?);
+        let gamma = part(1)?;
+        let beta = part(2)?;
+        let mean = part(3)?;
+        let variance = part(4)?;
         let epsilon = f64::from(onnx::attribute(node, "epsilon").map_or(1e-5, |a| a.f));
         let channels = gamma.len();
         if channels == 0 || [beta.len(), mean.len(), variance.len()].iter().any(|n| *n != channels) {
@@ -174,7 +177,8 @@ impl Rewriter {
             let conv = &self.nodes[*at];
             conv.op_type == "Conv" && self.readers.get(&conv.output[0]) == Some(&1)
         });
-        let (weight_name, bias_name) = (format!("{output}/weight"), format!("{output}/bias"));
+        let weight_name = format!("{output}/weight");
+        let bias_name = format!("{output}/bias");
         if let Some(at) = folded {
             let conv = self.nodes[at].clone();
             let weight =
@@ -225,7 +229,8 @@ impl Rewriter {
     ) -> Result<(), QuantizeError> {
         let name = node.input.get(1).cloned().unwrap_or_default();
         let weight = self.constants.get(&name).ok_or_else(|| fail("its weights are not constant"))?;
-        let (dims, values) = (onnx::dims(weight)?, onnx::f32s(weight)?);
+        let dims = onnx::dims(weight)?;
+        let values = onnx::f32s(weight)?;
         let [rows, columns] = dims.as_slice() else { return Err(fail("its weights are no matrix")) };
         let turned: Vec<f32> =
             (0..*columns).flat_map(|c| (0..*rows).map(move |r| (r, c))).map(|(r, c)| values[r * columns + c]).collect();
@@ -251,10 +256,11 @@ fn float_tensor(name: &str, dims: &[usize], values: &[f32]) -> pb::TensorProto {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edge_runtime::engine::{Plan, floats};
+    use edge_runtime::engine::{FloatPlan, floats};
     use edge_runtime::onnx::GraphBuilder;
 
-    /// Convolution, batch normalisation, batch normalisation again (which cannot be folded twice), mean, reshape, linear.
+    /// Convolution, batch normalisation, batch normalisation again (which cannot be folded twice), mean, reshape,
+    /// linear.
     fn foreign() -> pb::ModelProto {
         let mut b = GraphBuilder::default();
         b.input("x", &[1, 2, 4, 4]);
@@ -292,7 +298,7 @@ mod tests {
         assert_eq!(ops, ["Conv", "Relu", "Conv", "GlobalAveragePool", "Flatten", "Gemm"]);
         let input: Vec<f32> = (0..32).map(|i| (i as f32).cos()).collect();
         let run = |m: &pb::ModelProto| {
-            let outputs = Plan::of_onnx(m, None).unwrap().run_f32(&[1, 2, 4, 4], &input).unwrap();
+            let outputs = FloatPlan::new(m, None).unwrap().run(&[1, 2, 4, 4], &input).unwrap();
             floats(&outputs[0]).unwrap().to_vec()
         };
         for (a, b) in run(&model).iter().zip(run(&ours)) {

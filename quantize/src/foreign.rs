@@ -1,9 +1,9 @@
 //! A contract for models that carry none: from a file the user writes, or assumed and said aloud.
 
-use edge_runtime::contract::{
+use edge_runtime::lower::input_shape;
+use edge_runtime::model::contract::{
     Activation, Contract, ContractError, InputContract, OperatingPoint, Provenance, ResizeRule,
 };
-use edge_runtime::lower::input_shape;
 use edge_runtime::onnx::pb;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,17 @@ pub struct ContractFile {
     /// How radiographs of any shape are brought to the input's size.
     #[serde(default = "stretch")]
     pub resize: ResizeRule,
+}
+
+/// Where a model's contract is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContractSource {
+    /// The model carries it.
+    Model,
+    /// A file that the user gave.
+    File,
+    /// Nobody said: it was assumed.
+    Assumed,
 }
 
 fn half() -> f32 {
@@ -70,8 +81,8 @@ impl ContractFile {
     }
 }
 
-/// The contract of `model`, named `name`. Without a file: ImageNet's normalisation, labels by number, the last one looked
-/// for at 0.5.
+/// The contract of `model`, named `name`. Without a file: ImageNet's normalisation, labels by number, the last one
+/// looked for at 0.5.
 pub fn contract(model: &pb::ModelProto, name: &str, file: Option<ContractFile>) -> Result<Contract, ForeignError> {
     let graph = model.graph.as_ref().ok_or(ForeignError::Input)?;
     let [height, width, channels] = graph.input.first().and_then(input_shape).ok_or(ForeignError::Input)?;

@@ -1,12 +1,9 @@
-//! fp32 ONNX to int8: calibration, quantisation, the device bundle, and the measures that say what it cost.
-//!
-//! Data sets and metrics live here because the quantiser judges its own result; training imports them from here.
+//! fp32 ONNX to int8: the canonical form, calibration, quantisation, the device bundle.
+
+#![forbid(unsafe_code)]
 
 pub mod calibration;
 pub mod canonical;
 pub mod command;
-pub mod dataset;
-pub mod evaluation;
 pub mod foreign;
-pub mod metrics;
 pub mod qdq;

@@ -1,12 +1,12 @@
 //! Float ONNX to QDQ ONNX: uint8 activations, int8 weights for each output channel, int32 bias.
 //!
 //! The form is the one that ONNX Runtime runs fastest: every operator sits between `DequantizeLinear` and
-//! `QuantizeLinear`, and clamps that the codes already express are left out. Layers that have no integer form, or that the user
-//! keeps in float, stand between them as they are, several in a row without codes between.
+//! `QuantizeLinear`, and clamps that the codes already express are left out. Layers that have no integer form, or that
+//! the user keeps in float, stand between them as they are, several in a row without codes between.
 
-use edge_runtime::contract::ActivationRanges;
-use edge_runtime::lower::INTEGER_OPERATORS;
+use edge_runtime::model::contract::ActivationRanges;
 use edge_runtime::onnx::{self, GraphBuilder, OnnxError, pb};
+use edge_runtime::operators::{Form, onnx_names, onnx_operator};
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::tensor_proto::DataType;
 
@@ -28,7 +28,7 @@ pub enum QuantizeError {
         known: String,
     },
     /// Nothing is left to quantise.
-    #[error("no layer would become int8: these have an integer form: {INTEGER_OPERATORS}")]
+    #[error("no layer would become int8: these have an integer form: {}", onnx_names())]
     NothingToQuantise,
     /// The graph is not wired as expected.
     #[error("node `{node}`: {reason}")]
@@ -53,11 +53,22 @@ struct Step {
 impl Step {
     /// The finest step that covers `[low, high]` and has an integer zero point.
     fn covering([low, high]: [f32; 2]) -> Step {
-        let (low, high) = (low.min(0.0), high.max(0.0));
+        let low = low.min(0.0);
+        let high = high.max(0.0);
         let span = high - low;
         let scale = if span > 0.0 && span.is_finite() { span / 255.0 } else { 1.0 / 255.0 };
         Step { scale, zero_point: (-low / scale).round_ties_even().clamp(0.0, 255.0) as u8 }
     }
+}
+
+/// The bias of a layer.
+struct Bias<'a> {
+    name: &'a str,
+    values: Vec<f32>,
+}
+
+fn fail(node: &pb::NodeProto, reason: String) -> QuantizeError {
+    QuantizeError::Graph { node: node.name.clone(), reason }
 }
 
 struct Quantizer<'a> {
@@ -70,21 +81,18 @@ struct Quantizer<'a> {
     floats: HashSet<String>,
 }
 
-/// True if `node` is one of [`INTEGER_OPERATORS`] and reads activations and constants where they do.
-fn has_integer_form(node: &pb::NodeProto, constants: &HashMap<&str, &pb::TensorProto>) -> bool {
-    let constant = |i: &String| constants.contains_key(i.as_str());
-    let activations = match node.op_type.as_str() {
-        "Conv" | "Gemm" | "Clip" => 1,
-        _ => node.input.len(),
-    };
-    let (activations, rest) = node.input.split_at(activations.min(node.input.len()));
-    INTEGER_OPERATORS.split([',', ' ']).any(|o| o == node.op_type)
-        && !activations.iter().any(constant)
-        && rest.iter().all(|i| i.is_empty() || constant(i))
+/// The form of `node`, if it runs in integers and reads activations and constants where it must.
+fn integer_form(node: &pb::NodeProto, constants: &HashMap<&str, &pb::TensorProto>) -> Option<Form> {
+    let form = onnx_operator(&node.op_type)?.form;
+    let is_constant = |i: &String| constants.contains_key(i.as_str());
+    let activations = if form.reads_activations_alone() { node.input.len() } else { node.input.len().min(1) };
+    let (activations, rest) = node.input.split_at(activations);
+    let fits = !activations.iter().any(is_constant) && rest.iter().all(|i| i.is_empty() || is_constant(i));
+    fits.then_some(form)
 }
 
-/// Quantises `model` with the activation ranges of its tensors, but the layers called `keep`. The graph's inputs, outputs, names
-/// and metadata stay.
+/// Quantises `model` with the activation ranges of its tensors, but the layers called `keep`. The graph's inputs,
+/// outputs, names and metadata stay.
 pub fn quantize(
     model: &pb::ModelProto,
     ranges: &ActivationRanges,
@@ -104,15 +112,10 @@ pub fn quantize(
         steps: HashMap::new(),
         floats: HashSet::new(),
     };
-    let named = |n: &pb::NodeProto, name: &String| n.name == *name || n.output.contains(name);
-    if let Some(unknown) = keep.iter().find(|k| !graph.node.iter().any(|n| named(n, k))) {
-        let weighted = graph.node.iter().filter(|n| matches!(n.op_type.as_str(), "Conv" | "Gemm"));
-        let known: Vec<&str> = weighted.flat_map(|n| n.output.first()).map(String::as_str).collect();
-        return Err(QuantizeError::NoLayer { name: unknown.clone(), known: known.join(", ") });
-    }
+    check_names(graph, keep)?;
     let constants = q.constants.clone();
-    let stays_float = |n: &pb::NodeProto| !has_integer_form(n, &constants) || keep.iter().any(|k| named(n, k));
-    if graph.node.iter().all(stays_float) {
+    let form = |n: &pb::NodeProto| integer_form(n, &constants).filter(|_| !keep.iter().any(|k| is_called(n, k)));
+    if graph.node.iter().all(|n| form(n).is_none()) {
         return Err(QuantizeError::NothingToQuantise);
     }
     let inputs: Vec<_> = graph.input.iter().filter(|i| !q.constants.contains_key(i.name.as_str())).cloned().collect();
@@ -123,39 +126,24 @@ pub fn quantize(
     q.builder.graph.input = inputs;
     q.builder.graph.output = graph.output.clone();
     let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
-    let mut skip = HashSet::new();
+    let mut fused = HashSet::new();
     for node in &graph.node {
-        if skip.contains(&node.output[0]) {
+        if fused.contains(&node.output[0]) {
             continue;
         }
-        // A function of one number behind a float layer is not worth a step of its own.
-        let follows = matches!(node.op_type.as_str(), "Relu" | "Clip" | "Flatten" | "Identity")
-            && node.input.first().is_some_and(|i| q.floats.contains(i));
-        if stays_float(node) || follows {
+        let Some(node_form) = form(node).filter(|f| !q.is_cheap_in_float(node, *f)) else {
             q.float(node, &outputs)?;
             continue;
-        }
+        };
         for input in &node.input {
             q.quantise_float(input)?;
         }
-        // A clamp right behind an operator, and nowhere else, is part of its output's range.
-        let readers: Vec<_> = graph.node.iter().filter(|n| n.input.contains(&node.output[0])).collect();
-        let moves_codes = matches!(node.op_type.as_str(), "MaxPool" | "Flatten" | "Identity" | "Concat");
-        let clamp = match readers.as_slice() {
-            [one]
-                if matches!(one.op_type.as_str(), "Relu" | "Clip")
-                    && !stays_float(one)
-                    && !moves_codes
-                    && !outputs.contains(&node.output[0].as_str()) =>
-            {
-                Some(*one)
-            }
-            _ => None,
-        };
+        let clamp =
+            following_clamp(graph, node, &outputs).filter(|c| !node_form.moves_codes() && form(c) == Some(Form::Clamp));
         let result = clamp.map_or(&node.output[0], |c| &c.output[0]);
-        q.node(node, result, clamp, &outputs)?;
+        q.node(node, node_form, result, clamp, &outputs)?;
         if clamp.is_some() {
-            skip.insert(result.clone());
+            fused.insert(result.clone());
         }
     }
     let mut out = q.builder.finish(&graph.name, vec![]);
@@ -166,21 +154,44 @@ pub fn quantize(
     Ok(out)
 }
 
-/// `ranges`, where all parts of a concatenation share one: then it moves codes without changing them, and the device need
-/// not move them at all.
+fn is_called(node: &pb::NodeProto, name: &String) -> bool {
+    node.name == *name || node.output.contains(name)
+}
+
+/// Refuses names in `keep` that no layer has.
+fn check_names(graph: &pb::GraphProto, keep: &[String]) -> Result<(), QuantizeError> {
+    let Some(unknown) = keep.iter().find(|k| !graph.node.iter().any(|n| is_called(n, k))) else { return Ok(()) };
+    let form = |n: &&pb::NodeProto| onnx_operator(&n.op_type).map(|o| o.form);
+    let weighted = graph.node.iter().filter(|n| form(n) == Some(Form::Weighted));
+    let known: Vec<&str> = weighted.flat_map(|n| n.output.first()).map(String::as_str).collect();
+    Err(QuantizeError::NoLayer { name: unknown.clone(), known: known.join(", ") })
+}
+
+/// The one reader of what `node` gives, if it has one and the graph does not give it away: a clamp there is part of the
+/// range of `node`'s output.
+fn following_clamp<'a>(graph: &'a pb::GraphProto, node: &pb::NodeProto, outputs: &[&str]) -> Option<&'a pb::NodeProto> {
+    let given = &node.output[0];
+    let mut readers = graph.node.iter().filter(|n| n.input.contains(given));
+    let first = readers.next()?;
+    (readers.next().is_none() && !outputs.contains(&given.as_str())).then_some(first)
+}
+
+/// `ranges`, where all parts of a concatenation share one: then it moves codes without changing them, and the device
+/// need not move them at all.
 fn shared(graph: &pb::GraphProto, ranges: &ActivationRanges) -> ActivationRanges {
     let mut ranges = ranges.clone();
     loop {
         let before = ranges.clone();
         for node in &graph.node {
             // A pool takes the step of its input, so both count as one part.
-            if !matches!(node.op_type.as_str(), "Concat" | "MaxPool") {
+            let form = onnx_operator(&node.op_type).map(|o| o.form);
+            if !matches!(form, Some(Form::Joined | Form::Picked)) {
                 continue;
             }
             let names = || node.input.iter().chain(&node.output);
             let known = names().filter_map(|n| ranges.get(n));
             let all = known.fold([0f32, 0f32], |all, r| [all[0].min(r[0]), all[1].max(r[1])]);
-            if node.op_type == "Concat" || concatenated(graph, &node.output[0]) {
+            if form == Some(Form::Joined) || concatenated(graph, &node.output[0]) {
                 for name in names() {
                     if let Some(range) = ranges.get_mut(name) {
                         *range = all;
@@ -195,86 +206,105 @@ fn shared(graph: &pb::GraphProto, ranges: &ActivationRanges) -> ActivationRanges
 }
 
 fn concatenated(graph: &pb::GraphProto, tensor: &str) -> bool {
-    graph.node.iter().any(|n| n.op_type == "Concat" && n.input.iter().any(|i| i == tensor))
+    let is_joined = |n: &pb::NodeProto| onnx_operator(&n.op_type).is_some_and(|o| o.form == Form::Joined);
+    graph.node.iter().any(|n| is_joined(n) && n.input.iter().any(|i| i == tensor))
 }
 
 impl Quantizer<'_> {
+    /// A function of one number behind a float layer is not worth a step of its own.
+    fn is_cheap_in_float(&self, node: &pb::NodeProto, form: Form) -> bool {
+        let behind_float = node.input.first().is_some_and(|i| self.floats.contains(i));
+        behind_float && matches!(form, Form::Clamp | Form::Passed)
+    }
+
+    /// Writes `node`, whose quantised output is called `result`, with the `clamp` behind it.
     fn node(
+        &mut self,
+        node: &pb::NodeProto,
+        form: Form,
+        result: &str,
+        clamp: Option<&pb::NodeProto>,
+        outputs: &[&str],
+    ) -> Result<(), QuantizeError> {
+        let float_result = format!("{result}/float");
+        match form {
+            Form::Weighted => self.weighted(node, result, clamp, outputs)?,
+            Form::Computed | Form::Joined => {
+                let names: Result<Vec<String>, _> =
+                    (0..node.input.len()).map(|i| self.activation(node, i).map(|(name, _)| name)).collect();
+                let names = names?;
+                let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
+                self.builder.node(&node.op_type, &inputs, &float_result, node.attribute.clone());
+                self.clamped(&float_result, result, clamp)?;
+            }
+            Form::Clamp => {
+                let (input, _) = self.activation(node, 0)?;
+                self.clamp(node, &input, &float_result)?;
+                self.clamped(&float_result, result, clamp)?;
+            }
+            // These move codes without changing them, so the step stays.
+            Form::Picked | Form::Passed => {
+                let (input, step) = self.activation(node, 0)?;
+                self.builder.node(&node.op_type, &[&input], &float_result, node.attribute.clone());
+                self.quantised(&float_result, result, step);
+            }
+        }
+        if outputs.contains(&result) {
+            self.write_output(result);
+        }
+        Ok(())
+    }
+
+    /// The dequantised tensor that input `i` of `node` reads, and its step.
+    fn activation(&self, node: &pb::NodeProto, i: usize) -> Result<(String, Step), QuantizeError> {
+        let name = node.input.get(i).ok_or_else(|| fail(node, format!("input {i} is missing")))?;
+        let known = self.steps.get(name).cloned();
+        known.ok_or_else(|| fail(node, format!("its input `{name}` is no activation")))
+    }
+
+    /// A layer with weights.
+    fn weighted(
         &mut self,
         node: &pb::NodeProto,
         result: &str,
         clamp: Option<&pb::NodeProto>,
         outputs: &[&str],
     ) -> Result<(), QuantizeError> {
-        let fail = |reason: String| QuantizeError::Graph { node: node.name.clone(), reason };
-        let input = |q: &Self, i: usize| -> Result<(String, Step), QuantizeError> {
-            let name = node.input.get(i).ok_or_else(|| fail(format!("input {i} is missing")))?;
-            q.steps.get(name).cloned().ok_or_else(|| fail(format!("its input `{name}` is no activation")))
+        let missing = |name: &str| fail(node, format!("`{name}` is no initializer"));
+        let (input, step) = self.activation(node, 0)?;
+        let weight_name = node.input.get(1).ok_or_else(|| fail(node, "it has no weights".into()))?;
+        let weight = *self.constants.get(weight_name.as_str()).ok_or_else(|| missing(weight_name))?;
+        if node.op_type == "Gemm" && onnx::int_or(node, "transB", 0) != 1 {
+            return Err(fail(node, "Gemm must have transB = 1".into()));
+        }
+        let bias = match node.input.get(2).filter(|n| !n.is_empty()) {
+            Some(name) => {
+                let tensor = self.constants.get(name.as_str()).ok_or_else(|| missing(name))?;
+                Some(Bias { name, values: onnx::f32s(tensor)? })
+            }
+            None => None,
         };
+        let (weight, bias) = self.weights(result, weight, bias.as_ref(), step)?;
+        let mut inputs = vec![input.as_str(), weight.as_str()];
+        inputs.extend(bias.as_deref());
+        // The sums of the last linear layer leave the graph without a step: the probability stays fine-grained.
+        if node.op_type == "Gemm" && outputs.contains(&result) {
+            self.builder.node(&node.op_type, &inputs, result, node.attribute.clone());
+            return Ok(());
+        }
         let float_result = format!("{result}/float");
-        match node.op_type.as_str() {
-            "Conv" | "Gemm" => {
-                let (x, step) = input(self, 0)?;
-                let weight_name = node.input.get(1).ok_or_else(|| fail("it has no weights".into()))?;
-                let missing = |name: &str| fail(format!("`{name}` is no initializer"));
-                let weight = *self.constants.get(weight_name.as_str()).ok_or_else(|| missing(weight_name))?;
-                if node.op_type == "Gemm" && onnx::int_or(node, "transB", 0) != 1 {
-                    return Err(fail("Gemm must have transB = 1".into()));
-                }
-                let bias = match node.input.get(2).filter(|n| !n.is_empty()) {
-                    Some(name) => {
-                        let tensor = self.constants.get(name.as_str()).ok_or_else(|| missing(name))?;
-                        Some((name, onnx::f32s(tensor)?))
-                    }
-                    None => None,
-                };
-                let (w, b) =
-                    self.weights(result, weight, bias.as_ref().map(|(n, v)| (n.as_str(), v.as_slice())), step)?;
-                let mut inputs = vec![x.as_str(), w.as_str()];
-                inputs.extend(b.as_deref());
-                // The sums of the last linear layer leave the graph without a step: the probability stays fine-grained.
-                let ends = node.op_type == "Gemm" && outputs.contains(&result);
-                let to = if ends { result } else { &float_result };
-                self.builder.node(&node.op_type, &inputs, to, node.attribute.clone());
-                if !ends {
-                    self.clamped(&float_result, result, clamp)?;
-                }
-            }
-            "Add" | "Mul" | "Concat" | "AveragePool" | "GlobalAveragePool" | "HardSwish" | "HardSigmoid"
-            | "Sigmoid" | "Tanh" | "LeakyRelu" | "Elu" | "Relu" => {
-                let names: Result<Vec<String>, _> =
-                    (0..node.input.len()).map(|i| input(self, i).map(|(n, _)| n)).collect();
-                let names = names?;
-                let inputs: Vec<&str> = names.iter().map(String::as_str).collect();
-                self.builder.node(&node.op_type, &inputs, &float_result, node.attribute.clone());
-                self.clamped(&float_result, result, clamp)?;
-            }
-            "Clip" => {
-                let (x, _) = input(self, 0)?;
-                self.clamp(node, &x, &float_result)?;
-                let step = self.step(result)?;
-                self.quantised(&float_result, result, step);
-            }
-            // These move codes without changing them, so the step stays.
-            "MaxPool" | "Flatten" | "Identity" => {
-                let (x, step) = input(self, 0)?;
-                self.builder.node(&node.op_type, &[&x], &float_result, node.attribute.clone());
-                self.quantised(&float_result, result, step);
-            }
-            other => return Err(fail(format!("operator {other} has no integer form"))),
+        self.builder.node(&node.op_type, &inputs, &float_result, node.attribute.clone());
+        self.clamped(&float_result, result, clamp)
+    }
+
+    /// A graph output keeps its name: the last `DequantizeLinear` writes it directly.
+    fn write_output(&mut self, result: &str) {
+        let Some((dequantised, _)) = self.steps.get(result).cloned() else { return };
+        for node in &mut self.builder.graph.node {
+            let names = node.output.iter_mut().chain(&mut node.input);
+            names.filter(|name| **name == dequantised).for_each(|name| *name = result.to_owned());
         }
-        if outputs.contains(&result)
-            && let Some((dequantised, _)) = self.steps.get(result)
-        {
-            // A graph output keeps its name: the last DequantizeLinear writes it directly.
-            let dequantised = dequantised.clone();
-            for n in &mut self.builder.graph.node {
-                n.output.iter_mut().filter(|o| **o == dequantised).for_each(|o| *o = result.to_owned());
-                n.input.iter_mut().filter(|i| **i == dequantised).for_each(|i| *i = result.to_owned());
-            }
-            self.steps.entry(result.to_owned()).and_modify(|s| s.0 = result.to_owned());
-        }
-        Ok(())
+        self.steps.entry(result.to_owned()).and_modify(|s| s.0 = result.to_owned());
     }
 
     /// Leaves `node` as it is; its inputs are real values, of codes or of another float layer.
@@ -358,12 +388,10 @@ impl Quantizer<'_> {
 
     /// `QuantizeLinear` and `DequantizeLinear` behind the float tensor `from`; readers of `name` get the latter.
     fn quantised(&mut self, from: &str, name: &str, step: Step) {
-        let (scale, zero, codes, dequantised) = (
-            format!("{name}/scale"),
-            format!("{name}/zero_point"),
-            format!("{name}/codes"),
-            format!("{name}/dequantised"),
-        );
+        let scale = format!("{name}/scale");
+        let zero = format!("{name}/zero_point");
+        let codes = format!("{name}/codes");
+        let dequantised = format!("{name}/dequantised");
         self.builder.floats(&scale, &[], &[step.scale]);
         self.builder.raw(&zero, &[], DataType::Uint8, vec![step.zero_point]);
         self.builder.node("QuantizeLinear", &[from, &scale, &zero], &codes, vec![]);
@@ -383,7 +411,7 @@ impl Quantizer<'_> {
         &mut self,
         result: &str,
         weight: &pb::TensorProto,
-        bias: Option<(&str, &[f32])>,
+        bias: Option<&Bias>,
         input: Step,
     ) -> Result<(String, Option<String>), QuantizeError> {
         let name = &weight.name;
@@ -397,7 +425,7 @@ impl Quantizer<'_> {
             let top = row.iter().fold(0f32, |m, v| m.max(v.abs()));
             // A channel of (nearly) zero weights must still leave its bias room in 32 bits.
             let bias_floor =
-                bias.map_or(0.0, |(_, b)| b.get(o).map_or(0.0, |b| b.abs()) / (input.scale * (1 << 30) as f32));
+                bias.map_or(0.0, |b| b.values.get(o).map_or(0.0, |b| b.abs()) / (input.scale * (1 << 30) as f32));
             let scale = (top / 127.0).max(bias_floor).max(f32::MIN_POSITIVE * 1e6);
             codes.extend(row.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 as u8));
             scales.push(scale);
@@ -408,14 +436,15 @@ impl Quantizer<'_> {
         self.builder.floats(&scale_name, &[outputs], &scales);
         self.builder.raw(&zero_name, &[outputs], DataType::Int8, vec![0; outputs]);
         self.builder.node("DequantizeLinear", &[&codes_name, &scale_name, &zero_name], &weight_out, axis());
-        let Some((bias_name, bias)) = bias else { return Ok((weight_out, None)) };
+        let Some(bias) = bias else { return Ok((weight_out, None)) };
         let bias_scales: Vec<f32> = scales.iter().map(|s| s * input.scale).collect();
         let bias_codes: Vec<u8> = bias
+            .values
             .iter()
             .zip(&bias_scales)
             .flat_map(|(b, s)| ((f64::from(*b) / f64::from(*s)).round_ties_even() as i32).to_le_bytes())
             .collect();
-        let [codes_name, scale_name, zero_name, bias_out] = self.names(bias_name, result);
+        let [codes_name, scale_name, zero_name, bias_out] = self.names(bias.name, result);
         self.builder.raw(&codes_name, &[outputs], DataType::Int32, bias_codes);
         self.builder.floats(&scale_name, &[outputs], &bias_scales);
         self.builder.raw(&zero_name, &[outputs], DataType::Int32, vec![0; 4 * outputs]);
@@ -427,10 +456,9 @@ impl Quantizer<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use edge_runtime::engine::operators::IntegerPlan;
-    use edge_runtime::engine::{Plan, floats};
+    use edge_runtime::engine::{Compute, FloatPlan, IntegerPlan, floats};
     use edge_runtime::lower::lower;
-    use edge_runtime::network::Op;
+    use edge_runtime::operators::{Float, Op};
 
     #[test]
     fn the_symmetric_input_of_our_networks_quantises_to_the_pixel_itself() {
@@ -473,7 +501,7 @@ mod tests {
         let codes: Vec<u8> = (0..36u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let pixels: Vec<f32> = codes.iter().map(|c| (f32::from(*c) - 128.0) / 128.0).collect();
         let mut ranges = ActivationRanges::from([("image".to_owned(), [-1.0, 127.0 / 128.0])]);
-        let outputs = Plan::of_onnx(&model, Some(&names)).unwrap().run_f32(&[1, 1, 6, 6], &pixels).unwrap();
+        let outputs = FloatPlan::new(&model, Some(&names)).unwrap().run(&[1, 1, 6, 6], &pixels).unwrap();
         for (name, output) in names.iter().zip(&outputs) {
             let values = floats(output).unwrap().iter();
             let range = values.fold([0f32, 0f32], |r, v| [r[0].min(*v), r[1].max(*v)]);
@@ -483,12 +511,12 @@ mod tests {
         let int8 = quantize(&model, &ranges, &keep).unwrap();
         let mut network = lower(&int8).unwrap();
         let islands = network.nodes.iter().filter_map(|n| match &n.op {
-            Op::Float { model } => Some(onnx::operators(model)),
+            Op::Float(Float { model }) => Some(onnx::operators(model)),
             _ => None,
         });
         let islands = islands.collect();
-        let reference = Plan::of_onnx(&int8, None).unwrap().run_f32(&[1, 1, 6, 6], &pixels).unwrap();
-        let plan = IntegerPlan::new(&mut network).unwrap();
+        let reference = FloatPlan::new(&int8, None).unwrap().run(&[1, 1, 6, 6], &pixels).unwrap();
+        let plan = IntegerPlan::new(&mut network, &Compute::default()).unwrap();
         let ours = plan.run(|to| to.copy_from_slice(&codes), |logits, _| logits).unwrap();
         (islands, ours, floats(&reference[0]).unwrap().to_vec())
     }

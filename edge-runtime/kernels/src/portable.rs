@@ -1,11 +1,12 @@
 //! Plain loops that the compiler vectorises for whatever the target has: the reference for every other kernel.
 
-use super::{Depthwise, Gemm, Inside, Kernel, MaxPool, PANEL, Product, Requantise, Sum, assert_gemm};
+use crate::depthwise::Interior;
+use crate::{Depthwise, Gemm, Kernel, MaxPool, NR, Product, Requantise, Sum};
 
 /// The table entry.
 pub static KERNEL: Kernel = Kernel {
     name: "portable",
-    group: 2,
+    kr: 2,
     signed: false,
     gemm,
     winograd: None,
@@ -34,25 +35,25 @@ pub fn requantise(r: &Requantise, channel: usize, sum: i32) -> u8 {
 }
 
 fn gemm(g: &Gemm, out: &mut [u8]) {
-    assert_gemm(g, out, KERNEL.group);
+    g.check(out, KERNEL.kr);
     let w = g.weights;
-    for (panel, b) in w.codes.chunks_exact(PANEL * w.depth).enumerate() {
-        let first = panel * PANEL;
-        let width = PANEL.min(w.columns - first);
+    for (panel, b) in w.codes.chunks_exact(NR * w.depth).enumerate() {
+        let first = panel * NR;
+        let width = NR.min(w.columns - first);
         let mut starts = g.windows.starts(g.first);
         for row in 0..g.rows {
             let [start] = starts.take();
-            let mut sums = [0i32; PANEL];
-            for (run, b) in g.windows.runs.iter().zip(b.chunks_exact(PANEL * w.run)) {
+            let mut sums = [0i32; NR];
+            for (run, b) in g.windows.runs.iter().zip(b.chunks_exact(NR * w.run)) {
                 let a = &g.a[start + run..][..w.run];
-                for (a, b) in a.as_chunks::<2>().0.iter().zip(b.as_chunks::<{ PANEL * 2 }>().0) {
+                for (a, b) in a.as_chunks::<2>().0.iter().zip(b.as_chunks::<{ NR * 2 }>().0) {
                     let [a0, a1] = a.map(i32::from);
                     for (sum, b) in sums.iter_mut().zip(b.as_chunks::<2>().0) {
                         *sum += a0 * i32::from(b[0]) + a1 * i32::from(b[1]);
                     }
                 }
             }
-            let to = &mut out[row * g.out_row + first..][..width];
+            let to = &mut out[row * g.out_row_stride + first..][..width];
             for (j, (code, sum)) in to.iter_mut().zip(sums).enumerate() {
                 *code = requantise(&g.requantise, first + j, sum);
             }
@@ -61,7 +62,7 @@ fn gemm(g: &Gemm, out: &mut [u8]) {
 }
 
 fn depthwise(d: &Depthwise, first_row: usize, out: &mut [u8]) {
-    d.inside(first_row, out, |d, out| depthwise_loops(d, 0..d.rows, 0, out));
+    d.over_interior(first_row, out, |d, out| depthwise_loops(d, 0..d.rows, 0, out));
 }
 
 /// Codes that are compared together.
@@ -70,19 +71,19 @@ const COMPARED: usize = 16;
 /// [`Kernel::max_pool`], also compiled for wider vectors by the other kernels.
 #[inline(always)]
 pub fn max_pool_loops(p: &MaxPool, first_row: usize, out: &mut [u8]) {
-    let a = &p.area;
+    let a = &p.window;
     let rows = a.check(out);
     for (row, y) in (first_row..first_row + rows).enumerate() {
-        let lines = a.inside(y, 0, a.height);
+        let lines = a.valid(y, 0, a.height);
         for x in 0..a.out_width {
-            let columns = a.inside(x, 1, a.width);
-            let to = &mut out[(row * a.out_width + x) * a.out_pixel..][..a.channels];
+            let columns = a.valid(x, 1, a.width);
+            let to = &mut out[(row * a.out_width + x) * a.out_pixel_stride..][..a.channels];
             let (wide, rest) = to.as_chunks_mut::<COMPARED>();
             for (c, to) in wide.iter_mut().enumerate() {
                 let mut most = [p.low; COMPARED];
                 for y in lines.clone() {
                     for x in columns.clone() {
-                        let at = (y * a.width + x) * a.pixel + c * COMPARED;
+                        let at = (y * a.width + x) * a.pixel_stride + c * COMPARED;
                         let Some(from) = a.input[at..].first_chunk::<COMPARED>() else { continue };
                         for i in 0..COMPARED {
                             most[i] = most[i].max(from[i]);
@@ -98,7 +99,7 @@ pub fn max_pool_loops(p: &MaxPool, first_row: usize, out: &mut [u8]) {
                 let mut most = p.low;
                 for y in lines.clone() {
                     for x in columns.clone() {
-                        most = most.max(a.input[(y * a.width + x) * a.pixel + done + c]);
+                        most = most.max(a.input[(y * a.width + x) * a.pixel_stride + done + c]);
                     }
                 }
                 *to = most.min(p.high);
@@ -112,11 +113,11 @@ const LANES: usize = 16;
 
 /// The depthwise loops over channels `from ..`, also compiled for wider vectors by the other kernels.
 #[inline(always)]
-pub(crate) fn depthwise_loops(d: &Inside, rows: std::ops::Range<usize>, from: usize, out: &mut [u8]) {
+pub(crate) fn depthwise_loops(d: &Interior, rows: std::ops::Range<usize>, from: usize, out: &mut [u8]) {
     for (y, row) in rows.enumerate() {
         for x in 0..d.out_width {
-            let corner = row * d.down + x * d.right;
-            let to = (y * d.out_width + x) * d.out_pixel;
+            let corner = row * d.row_stride + x * d.column_stride;
+            let to = (y * d.out_width + x) * d.out_pixel_stride;
             for c in (from..d.channels).step_by(LANES) {
                 let lanes = LANES.min(d.channels - c);
                 let mut sums = [0i32; LANES];

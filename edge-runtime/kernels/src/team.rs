@@ -1,110 +1,142 @@
 //! Threads that share the loops of one inference.
 //!
-//! An operator of a small network takes some thirty microseconds, so a thread that must be woken for each, or a queue that costs
-//! some microseconds an operator, eats what a second thread brings. Here the threads of a team stay awake for the length of an
-//! inference and take the parts of each loop from one atomic ticket.
+//! An operator of a small network takes some thirty microseconds, so a thread that must be woken for each, or a queue
+//! that costs some microseconds an operator, eats what a second thread brings. Here the threads of a team stay awake
+//! for the length of an inference and take the parts of each loop from one atomic ticket.
 
 use std::any::Any;
 use std::cell::{Cell, UnsafeCell};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long threads stay awake after an inference, in case the next one follows at once. A round number.
-const LINGER: Duration = Duration::from_micros(200);
+const AWAKE_AFTER: Duration = Duration::from_micros(200);
 
 /// Looks at the ticket before a thread lets others run. A round number.
-const PATIENCE: u32 = 1000;
+const SPINS_BEFORE_YIELD: u32 = 1000;
 
 /// More do not share an inference.
-const MOST_THREADS: usize = 64;
-
-/// The program's team; none until [`lead`].
-static TEAM: OnceLock<Team> = OnceLock::new();
+pub const MOST_THREADS: usize = 64;
 
 thread_local! {
-    /// True while this thread's inference has the team.
-    static IN_CHARGE: Cell<bool> = const { Cell::new(false) };
+    /// The team that this thread's inference has now; null where it has none.
+    static LEADING: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
 }
 
-/// Why there is no team.
+/// The system gives no thread.
 #[derive(Debug)]
-pub enum LeadError {
-    /// The program has a team already.
-    Twice,
-    /// The system gives no thread.
-    Spawn(std::io::Error),
+pub struct SpawnError {
+    /// Threads that were asked for.
+    pub threads: usize,
+    /// What the system said.
+    pub source: std::io::Error,
 }
 
-impl std::fmt::Display for LeadError {
+impl std::fmt::Display for SpawnError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            LeadError::Twice => write!(f, "the program has a team of threads already"),
-            LeadError::Spawn(e) => write!(f, "no thread can be started ({e})"),
+        write!(f, "{} threads cannot be started ({}): ask for fewer", self.threads, self.source)
+    }
+}
+
+impl std::error::Error for SpawnError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// Threads that share inferences, one inference at a time. Cheap to clone; the threads end with the last clone.
+#[derive(Clone, Default)]
+pub struct Team {
+    /// None where the calling thread works alone.
+    threads: Option<Arc<Threads>>,
+}
+
+/// The threads of a team besides the one that leads; they end when this is dropped.
+struct Threads {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::Release);
+        self.shared.wake(true);
+    }
+}
+
+impl Team {
+    /// A team of `threads`, the calling one among them: 1 to [`MOST_THREADS`].
+    pub fn new(threads: usize) -> Result<Team, SpawnError> {
+        let threads = threads.clamp(1, MOST_THREADS);
+        if threads == 1 {
+            return Ok(Team::default());
+        }
+        let team = Threads { shared: Arc::new(Shared::new(threads)) };
+        for number in 1..threads {
+            // One half takes parts from the beginning, the other from the end, so that a thread finds in its caches
+            // what it wrote in the loop before.
+            let from_end = number >= threads.div_ceil(2);
+            let shared = team.shared.clone();
+            let work = move || shared.work(from_end);
+            let spawned = std::thread::Builder::new().name("inference".into()).spawn(work);
+            spawned.map_err(|source| SpawnError { threads, source })?;
+        }
+        Ok(Team { threads: Some(Arc::new(team)) })
+    }
+
+    /// Threads, the leading one among them.
+    pub fn threads(&self) -> usize {
+        self.threads.as_ref().map_or(1, |t| t.shared.threads)
+    }
+
+    /// Runs `work`, in which [`Team::each_part`] shares its parts, unless another inference has the team just now.
+    pub fn lead<R>(&self, work: impl FnOnce() -> R) -> R {
+        let shared = self.threads.as_ref().map(|t| &*t.shared);
+        // An inference inside an inference does its own loops alone.
+        let free = |s: &&Shared| LEADING.get().is_null() && !s.busy.swap(true, Ordering::Acquire);
+        match shared.filter(free) {
+            Some(shared) => shared.lead(work),
+            None => work(),
         }
     }
-}
 
-impl std::error::Error for LeadError {}
-
-/// Lets `threads` threads, the calling one among them, share each inference from now on. Once in a program.
-pub fn lead(threads: usize) -> Result<(), LeadError> {
-    let mut first = false;
-    let team = TEAM.get_or_init(|| {
-        first = true;
-        Team::new(threads.clamp(1, MOST_THREADS))
-    });
-    if !first {
-        return Err(LeadError::Twice);
+    /// Calls `body(first, lines, codes)` for parts of `out`, whose lines have `line` codes, the last maybe fewer: on
+    /// all threads inside [`Team::lead`], else for all of it at once. Parts have a multiple of `step` lines, but for
+    /// one. A panic in a part is passed on when all parts are done.
+    ///
+    /// # Panics
+    /// If `line` or `step` is 0.
+    pub fn each_part(&self, out: &mut [u8], line: usize, step: usize, body: impl Fn(usize, usize, &mut [u8]) + Sync) {
+        let len = out.len();
+        let lines = len.div_ceil(line);
+        let shared = self.threads.as_ref().map(|t| &*t.shared);
+        let leading = |s: &&Shared| std::ptr::eq(LEADING.get(), *s) && lines > step;
+        let Some(shared) = shared.filter(leading) else { return body(0, lines, out) };
+        /// A pointer that may go to other threads.
+        struct Start(*mut u8);
+        // SAFETY: each thread makes slices of its own parts alone.
+        unsafe impl Sync for Start {}
+        let start = Start(out.as_mut_ptr());
+        let parts = Parts::new(lines, step, shared.threads);
+        shared.run(parts.count(), &|i| {
+            let start = &start;
+            let part = parts.get(i);
+            if part.is_empty() {
+                return;
+            }
+            let codes = part.start * line..len.min(part.end * line);
+            // SAFETY: part `i` lies inside `out`, which is borrowed until all parts are done, touches no other part,
+            // and is given to one thread once.
+            let out = unsafe { std::slice::from_raw_parts_mut(start.0.add(codes.start), codes.len()) };
+            body(part.start, part.len(), out);
+        });
     }
-    for number in 1..team.threads {
-        // They live as long as the program. One half takes parts from the beginning, the other from the end, so that a thread finds
-        // in its caches what it wrote in the loop before.
-        let work = move || team.work(number >= team.threads.div_ceil(2));
-        std::thread::Builder::new().name("inference".into()).spawn(work).map_err(LeadError::Spawn)?;
-    }
-    Ok(())
 }
 
-/// Runs `work`, in which [`each_part`] shares its parts with the team, unless another inference has the team just now.
-pub fn awake<R>(work: impl FnOnce() -> R) -> R {
-    match TEAM.get().filter(|t| t.threads > 1 && !t.busy.swap(true, Ordering::Acquire)) {
-        Some(team) => team.awake(work),
-        None => work(),
-    }
-}
-
-/// Calls `body(first, lines, codes)` for parts of `out`, whose lines have `line` codes, the last maybe fewer: on all threads of the
-/// team inside [`awake`], else for all of it at once. Parts have a multiple of `step` lines, but for one. A panic in a part is passed on when
-/// all parts are done.
-///
-/// # Panics
-/// If `line` or `step` is 0.
-pub fn each_part(out: &mut [u8], line: usize, step: usize, body: impl Fn(usize, usize, &mut [u8]) + Sync) {
-    let (len, lines) = (out.len(), out.len().div_ceil(line));
-    let team = TEAM.get().filter(|_| IN_CHARGE.get() && lines > step);
-    let Some(team) = team else { return body(0, lines, out) };
-    /// A pointer that may go to other threads.
-    struct Start(*mut u8);
-    // SAFETY: each thread makes slices of its own parts alone.
-    unsafe impl Sync for Start {}
-    let (start, parts) = (Start(out.as_mut_ptr()), Parts::new(lines, step, team.threads));
-    team.run(parts.count(), &|i| {
-        let (start, part) = (&start, parts.get(i));
-        if part.is_empty() {
-            return;
-        }
-        let codes = part.start * line..len.min(part.end * line);
-        // SAFETY: part `i` lies inside `out`, which is borrowed until all parts are done, touches no other part, and is given to one
-        // thread once.
-        let out = unsafe { std::slice::from_raw_parts_mut(start.0.add(codes.start), codes.len()) };
-        body(part.start, part.len(), out);
-    });
-}
-
-/// How lines are parted: one large part a thread, and between them, if there are many lines, small ones for who is done first.
+/// How lines are parted: one large part a thread, and between them, if there are many lines, small ones for who is done
+/// first.
 struct Parts {
     /// Lines in a large part; their number, at the beginning and at the end, is that of the threads.
     large: usize,
@@ -114,8 +146,8 @@ struct Parts {
     small: usize,
     /// Lines before the large parts of the end.
     middle: usize,
-    /// All lines. Those that are no whole step belong to the last part: by themselves they would cost their own pass over the
-    /// weights.
+    /// All lines. Those that are no whole step belong to the last part: by themselves they would cost their own pass
+    /// over the weights.
     lines: usize,
     threads: usize,
 }
@@ -158,8 +190,8 @@ impl Parts {
 /// A loop's body, which gets the number of a part.
 type Body<'a> = dyn Fn(usize) + Sync + 'a;
 
-/// Threads and the loop that they share now.
-struct Team {
+/// What the threads of a team have in common: the loop that they share now.
+struct Shared {
     threads: usize,
     /// An inference has the team.
     busy: AtomicBool,
@@ -170,21 +202,25 @@ struct Team {
     /// The loop's body. Written while no part is out; read by who has taken a part, until it counts as done.
     body: UnsafeCell<*const Body<'static>>,
     /// What the first part that panicked threw.
-    thrown: Mutex<Option<Box<dyn Any + Send>>>,
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
     /// True while an inference runs.
     running: AtomicBool,
     /// As `running`, for threads that sleep.
-    wanted: Mutex<bool>,
+    awake: Mutex<bool>,
     waking: Condvar,
+    /// The team is no more: its threads end.
+    stopped: AtomicBool,
 }
 
-// SAFETY: `body` is the only part that is not `Sync` by itself. The leader writes it before it publishes a ticket (release) and not
-// again until all parts of that ticket are done; others read it between taking a part (acquire) and reporting it done (release).
-unsafe impl Sync for Team {}
+// SAFETY: `body` is the only part that is not `Sync` by itself. The leader writes it before it publishes a ticket
+// (release) and not again until all parts of that ticket are done; others read it between taking a part (acquire) and
+// reporting it done (release).
+unsafe impl Sync for Shared {}
 // SAFETY: what `body` points to is `Sync`, and outlives its use as above.
-unsafe impl Send for Team {}
+unsafe impl Send for Shared {}
 
-/// `[number of the loop: 32 bits][first part that is left: 16][one past the last: 16]`. The number tells a loop from the one before.
+/// `[number of the loop: 32 bits][first part that is left: 16][one past the last: 16]`. The number tells a loop from
+/// the one before.
 #[derive(Clone, Copy)]
 struct Ticket(u64);
 
@@ -196,7 +232,8 @@ impl Ticket {
 
     /// A part from the beginning or the end, and what is left then.
     fn take(self, end: bool) -> Option<(usize, Ticket)> {
-        let (first, last) = ((self.0 >> 16) as u16, self.0 as u16);
+        let first = (self.0 >> 16) as u16;
+        let last = self.0 as u16;
         match (first < last, end) {
             (false, _) => None,
             (true, false) => Some((first.into(), Ticket(self.0 + (1 << 16)))),
@@ -205,66 +242,72 @@ impl Ticket {
     }
 }
 
-impl Team {
-    fn new(threads: usize) -> Team {
-        Team {
+impl Shared {
+    fn new(threads: usize) -> Shared {
+        Shared {
             threads,
             busy: AtomicBool::new(false),
             ticket: AtomicU64::new(0),
             done: AtomicUsize::new(0),
             body: UnsafeCell::new(&|_| ()),
-            thrown: Mutex::new(None),
+            panic: Mutex::new(None),
             running: AtomicBool::new(false),
-            wanted: Mutex::new(false),
+            awake: Mutex::new(false),
             waking: Condvar::new(),
+            stopped: AtomicBool::new(false),
         }
     }
 
-    /// [`awake`] of the thread that has set `busy`.
-    fn awake<R>(&self, work: impl FnOnce() -> R) -> R {
+    /// [`Team::lead`] of the thread that has set `busy`.
+    fn lead<R>(&self, work: impl FnOnce() -> R) -> R {
         /// Lets the team go, also when `work` panics.
-        struct Finally<'a>(&'a Team);
+        struct Finally<'a>(&'a Shared);
         impl Drop for Finally<'_> {
             fn drop(&mut self) {
-                self.0.want(false);
-                IN_CHARGE.set(false);
+                self.0.wake(false);
+                LEADING.set(std::ptr::null());
                 self.0.busy.store(false, Ordering::Release);
             }
         }
         let _finally = Finally(self);
-        IN_CHARGE.set(true);
-        self.want(true);
+        LEADING.set(self);
+        self.wake(true);
         work()
     }
 
-    fn want(&self, running: bool) {
+    /// Says whether an inference runs, and wakes the threads if one does.
+    fn wake(&self, running: bool) {
         self.running.store(running, Ordering::Release);
-        *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = running;
+        *self.awake.lock().unwrap_or_else(PoisonError::into_inner) = running;
         if running {
             self.waking.notify_all();
         }
     }
 
-    /// What the other threads do for ever, from the beginning or the end of each loop.
-    fn work(&self, end: bool) {
+    /// What the other threads do until the team is no more, from the beginning or the end of each loop.
+    fn work(&self, from_end: bool) {
         loop {
-            let mut wanted = self.wanted.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*wanted {
-                wanted = self.waking.wait(wanted).unwrap_or_else(PoisonError::into_inner);
+            let mut awake = self.awake.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*awake {
+                awake = self.waking.wait(awake).unwrap_or_else(PoisonError::into_inner);
             }
-            drop(wanted);
-            let (mut looks, mut ended) = (0, None);
+            drop(awake);
+            let mut spins = 0;
+            let mut ended = None;
             loop {
-                if self.take(end) {
-                    looks = 0;
+                if self.stopped.load(Ordering::Acquire) {
+                    return;
+                }
+                if self.take(from_end) {
+                    spins = 0;
                     continue;
                 }
                 if self.running.load(Ordering::Acquire) {
                     ended = None;
-                } else if ended.get_or_insert_with(Instant::now).elapsed() > LINGER {
+                } else if ended.get_or_insert_with(Instant::now).elapsed() > AWAKE_AFTER {
                     break;
                 }
-                pause(&mut looks);
+                pause(&mut spins);
             }
         }
     }
@@ -274,17 +317,17 @@ impl Team {
         debug_assert!(parts <= usize::from(u16::MAX), "at most nine parts a thread, and MOST_THREADS");
         let ticket = Ticket(self.ticket.load(Ordering::Relaxed)).following(parts as u16);
         self.done.store(0, Ordering::Relaxed);
-        // SAFETY: no part is out, so nobody reads it. The lifetime is cut off: `body` is called by who has taken a part alone, and
-        // this function does not return or unwind before all parts are taken and done.
+        // SAFETY: no part is out, so nobody reads it. The lifetime is cut off: `body` is called by who has taken a part
+        // alone, and this function does not return or unwind before all parts are taken and done.
         unsafe { *self.body.get() = std::mem::transmute::<*const Body<'_>, *const Body<'static>>(body) };
         self.ticket.store(ticket.0, Ordering::Release);
         while self.take(false) {}
-        let mut looks = 0;
+        let mut spins = 0;
         while self.done.load(Ordering::Acquire) < parts {
-            pause(&mut looks);
+            pause(&mut spins);
         }
-        if let Some(thrown) = self.thrown.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            resume_unwind(thrown);
+        if let Some(panic) = self.panic.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            resume_unwind(panic);
         }
     }
 
@@ -298,20 +341,21 @@ impl Team {
                 Err(now) => seen = now,
             }
         };
-        // SAFETY: a part of this loop is ours and not done, so `run` has written the body, does not write another, and has not returned.
+        // SAFETY: a part of this loop is ours and not done, so `run` has written the body, does not write another, and
+        // has not returned.
         let body = unsafe { &**self.body.get() };
-        if let Err(thrown) = catch_unwind(AssertUnwindSafe(|| body(part))) {
-            self.thrown.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(thrown);
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| body(part))) {
+            self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(panic);
         }
         self.done.fetch_add(1, Ordering::Release);
         true
     }
 }
 
-/// Waits a moment; after [`PATIENCE`] of them, lets other threads run.
-fn pause(looks: &mut u32) {
-    *looks += 1;
-    match *looks < PATIENCE {
+/// Waits a moment; after [`SPINS_BEFORE_YIELD`] of them, lets other threads run.
+fn pause(spins: &mut u32) {
+    *spins += 1;
+    match *spins < SPINS_BEFORE_YIELD {
         true => std::hint::spin_loop(),
         false => std::thread::yield_now(),
     }
@@ -321,20 +365,15 @@ fn pause(looks: &mut u32) {
 mod tests {
     use super::*;
 
-    /// The program's team, of three threads whatever the machine has.
-    fn led() {
-        let _ = lead(3);
-    }
-
-    /// Threads that share the loops of this thread now.
-    fn threads() -> usize {
-        TEAM.get().filter(|_| IN_CHARGE.get()).map_or(1, |team| team.threads)
+    /// Three threads, whatever the machine has.
+    fn team() -> Team {
+        Team::new(3).unwrap()
     }
 
     /// Each line gets its number, and each code counts who wrote it.
-    fn numbered(len: usize, line: usize, step: usize) -> Vec<u8> {
+    fn numbered(team: &Team, len: usize, line: usize, step: usize) -> Vec<u8> {
         let mut out = vec![0; len];
-        each_part(&mut out, line, step, |first, lines, out| {
+        team.each_part(&mut out, line, step, |first, lines, out| {
             assert_eq!(out.len().div_ceil(line), lines);
             let numbered = out.chunks_mut(line).zip(first..);
             numbered.for_each(|(out, i)| out.iter_mut().for_each(|o| *o = o.wrapping_add((i as u8).wrapping_add(1))));
@@ -366,18 +405,18 @@ mod tests {
 
     #[test]
     fn every_part_is_done_once() {
-        led();
+        let team = team();
         std::thread::scope(|s| {
             // Several inferences at a time; one of them has the team, the others do without.
             for _ in 0..3 {
                 s.spawn(|| {
                     for round in 1..300 {
-                        awake(|| {
+                        team.lead(|| {
                             for (len, line, step) in
                                 [(1, 1, 1), (10, 3, 1), (1000, 7, 2), (64, 64, 1), (0, 5, 3), (900, 1, round)]
                             {
                                 let want: Vec<u8> = (0..len).map(|i| ((i / line) as u8).wrapping_add(1)).collect();
-                                assert_eq!(numbered(len, line, step), want);
+                                assert_eq!(numbered(&team, len, line, step), want);
                             }
                         });
                     }
@@ -386,34 +425,70 @@ mod tests {
         });
     }
 
+    /// Threads that do the parts of a loop: those of nine that wait for each other.
+    fn sharing(team: &Team) -> usize {
+        let seen = Mutex::new(std::collections::HashSet::new());
+        let start = Instant::now();
+        team.each_part(&mut [0; 9], 1, 1, |_, _, _| {
+            seen.lock().unwrap().insert(std::thread::current().id());
+            while seen.lock().unwrap().len() < 2 && start.elapsed() < Duration::from_millis(50) {
+                std::thread::yield_now();
+            }
+        });
+        seen.into_inner().unwrap().len()
+    }
+
     #[test]
     fn threads_are_shared_inside_an_inference_alone() {
-        led();
-        assert_eq!(threads(), 1);
-        // Another test may have the team for a moment.
+        let team = team();
+        assert_eq!((team.threads(), sharing(&team)), (3, 1));
         let start = Instant::now();
-        while awake(threads) == 1 {
-            assert!(start.elapsed() < Duration::from_secs(60), "the team was never free");
+        while team.lead(|| sharing(&team)) == 1 {
+            assert!(start.elapsed() < Duration::from_secs(60), "no other thread ever took a part");
+        }
+        assert_eq!(sharing(&team), 1);
+        // Another team's threads are not this one's to share.
+        let other = Team::new(2).unwrap();
+        assert_eq!(other.lead(|| sharing(&team)), 1);
+    }
+
+    #[test]
+    fn one_thread_needs_no_other() {
+        let alone = Team::new(1).unwrap();
+        assert_eq!((alone.threads(), alone.lead(|| numbered(&alone, 4, 2, 1))), (1, vec![1, 1, 2, 2]));
+    }
+
+    #[test]
+    fn threads_end_with_the_last_clone() {
+        let team = team();
+        let shared = Arc::downgrade(&team.threads.as_ref().unwrap().shared);
+        drop(team.clone());
+        assert_eq!(team.lead(|| numbered(&team, 4, 2, 1)), [1, 1, 2, 2]);
+        drop(team);
+        let start = Instant::now();
+        while shared.upgrade().is_some() {
+            assert!(start.elapsed() < Duration::from_secs(60), "a thread lives on");
             std::thread::yield_now();
         }
-        assert_eq!(threads(), 1);
-        assert!(matches!(lead(2), Err(LeadError::Twice)));
     }
 
     #[test]
     fn a_panic_is_passed_on_and_frees_the_team() {
-        led();
+        let team = team();
         for _ in 0..20 {
-            let panicked = std::thread::spawn(|| {
-                awake(|| {
-                    each_part(&mut [0; 9], 1, 1, |first, lines, _| {
-                        assert!(!(first..first + lines).contains(&4), "on purpose")
+            let panicked = std::thread::scope(|s| {
+                let inference = s.spawn(|| {
+                    team.lead(|| {
+                        team.each_part(&mut [0; 9], 1, 1, |first, lines, _| {
+                            assert!(!(first..first + lines).contains(&4), "on purpose")
+                        })
                     })
                 });
+                inference.join()
             });
-            let thrown = panicked.join().unwrap_err();
-            assert!(thrown.downcast_ref::<&str>().is_some_and(|t| *t == "on purpose"));
-            assert_eq!(awake(|| numbered(4, 2, 1)), [1, 1, 2, 2]);
+            let panic = panicked.unwrap_err();
+            assert!(panic.downcast_ref::<&str>().is_some_and(|t| *t == "on purpose"));
+            assert_eq!(team.lead(|| numbered(&team, 4, 2, 1)), [1, 1, 2, 2]);
         }
     }
 }

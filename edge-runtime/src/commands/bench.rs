@@ -1,12 +1,22 @@
-use super::{Device, Failure};
-use crate::board::Budget;
-use crate::files::sha256_hex;
-use crate::measure::{cpu_ms, peak_rss_mib, percentile};
-use crate::prediction::predict;
-use crate::radiograph::SourceFile;
-use crate::scan::{ModelId, scan, scan_source};
-use anyhow::{Context, anyhow};
-use serde_json::{Map, Value, json};
+//! `edge-runtime bench`.
+
+use super::{Device, DeviceArgs};
+use crate::board::Board;
+use crate::board::prediction::{Prediction, predict};
+use crate::display;
+use crate::finding::ModelId;
+use crate::image::source::SourceFile;
+use crate::image::{Format, GreyPlane, preprocess};
+use crate::model::Model;
+use crate::process::files::sha256_hex;
+use crate::process::measure::{cpu_ms, peak_rss_mib, percentile};
+use crate::process::{Failure, Process, output};
+use crate::report::rounded;
+use crate::scan::{Scan, scan, scan_source};
+use crate::stages::{Stage, StageTimes};
+use anyhow::Context;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -16,7 +26,7 @@ const SIDE: u32 = 1024;
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    device: Device,
+    device: DeviceArgs,
     /// Counted runs, after a tenth as many to warm up
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     runs: u32,
@@ -28,142 +38,258 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args, start: Instant) -> Result<u8, Failure> {
-    let (model, board) = args.device.open()?;
-    let (wall, cpu) = (Instant::now(), cpu_ms());
-    let bytes = match &args.image {
-        Some(path) => std::fs::read(path).with_context(|| format!("{}", path.display())).map_err(Failure::Work)?,
-        None => synthetic().map_err(Failure::Work)?,
-    };
-    let digest = sha256_hex(&bytes);
-    // Reading is measured on a real file, decoding and the rest on its bytes.
-    let file = tempfile::Builder::new().prefix("hilum-bench-").tempfile().map_err(|e| Failure::Work(e.into()))?;
-    std::fs::write(file.path(), &bytes).map_err(|e| Failure::Work(e.into()))?;
-    let source = || SourceFile { bytes: bytes.clone(), sha256: digest.clone() };
-    let (setup_wall, setup_cpu) = (wall.elapsed().as_secs_f64() * 1e3, cpu_ms() - cpu);
-    let first = scan_source(source(), 0.0, &model, &board).map_err(|e| Failure::Work(anyhow!("{e}")))?;
-    // From the start of the process to the first finding, less the making of the test image, which no device does.
-    let cold_start_ms = start.elapsed().as_secs_f64() * 1e3 - setup_wall;
-    let cold_start_cpu_ms = cpu_ms() - setup_cpu;
+/// What was measured.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten, serialize_with = "stage_keys")]
+    stages: Vec<(Stage, Percentiles)>,
+    total_ms: Percentiles,
+    network_ms: Percentiles,
+    network_cpu_ms: Percentiles,
+    total_cpu_ms: Percentiles,
+    cold_start_ms: f64,
+    cold_start_cpu_ms: f64,
+    peak_rss_mib: Option<f64>,
+    threads: u32,
+    runs: u32,
+    kernel: &'static str,
+    image: Image,
+    board: String,
+    budget_ms: StageTimes,
+    within_budget: bool,
+    predicted: Option<Predicted>,
+    model: ModelId,
+}
 
-    let mut latencies: Vec<Budget> = Vec::new();
-    let (mut infer_wall, mut infer_cpu, mut total_cpu) = (Vec::new(), Vec::new(), Vec::new());
-    let warm_up = args.runs.div_ceil(10);
-    for run in 0..warm_up + args.runs {
-        let cpu = cpu_ms();
-        let finding = scan(file.path(), &model, &board).map_err(|e| Failure::Work(anyhow!("{e}")))?;
-        let total = cpu_ms() - cpu;
-        if run >= warm_up {
-            latencies.push(finding.latency);
-            total_cpu.push(total);
+/// Nearest-rank percentiles, in milliseconds.
+#[derive(Serialize)]
+struct Percentiles {
+    p50: f64,
+    p95: f64,
+    p99: f64,
+}
+
+#[derive(Serialize)]
+struct Image {
+    width: u32,
+    height: u32,
+    format: Format,
+    bytes: usize,
+}
+
+#[derive(Serialize)]
+struct Predicted {
+    network_ms: f64,
+    kernel: &'static str,
+    instructions_m: f64,
+}
+
+/// Each stage as a key of its own, `decode_ms`.
+fn stage_keys<S: Serializer>(stages: &[(Stage, Percentiles)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(stages.len()))?;
+    for (stage, percentiles) in stages {
+        map.serialize_entry(&format!("{}_ms", stage.name()), percentiles)?;
+    }
+    map.end()
+}
+
+impl Percentiles {
+    fn of(values: &[f64]) -> Percentiles {
+        let at = |p: f64| percentile(values, p).map_or(0.0, rounded);
+        Percentiles { p50: at(0.50), p95: at(0.95), p99: at(0.99) }
+    }
+
+    /// Of CPU times. Linux books what another thread used when its next tick comes, so of several threads only the mean
+    /// is known.
+    fn of_cpu(values: &[f64], threads: u32) -> Percentiles {
+        match threads {
+            1 => Percentiles::of(values),
+            _ => Percentiles::of(&[values.iter().sum::<f64>() / values.len() as f64]),
         }
     }
+}
+
+/// Wall and CPU time since it was started.
+struct Clock {
+    wall: Instant,
+    cpu: f64,
+}
+
+impl Clock {
+    fn start() -> Clock {
+        Clock { wall: Instant::now(), cpu: cpu_ms() }
+    }
+
+    fn wall_ms(&self) -> f64 {
+        self.wall.elapsed().as_secs_f64() * 1e3
+    }
+
+    fn cpu_ms(&self) -> f64 {
+        cpu_ms() - self.cpu
+    }
+}
+
+/// The first scan of the process, and what it took from its start.
+struct ColdStart {
+    scan: Scan,
+    wall_ms: f64,
+    cpu_ms: f64,
+}
+
+pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
+    let device = args.device.open(process)?;
+    let setup = Clock::start();
+    let bytes = match &args.image {
+        Some(path) => std::fs::read(path).with_context(|| format!("{}", path.display()))?,
+        None => synthetic()?,
+    };
+    // Reading is measured on a real file, decoding and the rest on its bytes.
+    let file = tempfile::Builder::new().prefix("hilum-bench-").tempfile().map_err(Failure::work)?;
+    std::fs::write(file.path(), &bytes).map_err(Failure::work)?;
+    let source = SourceFile { sha256: sha256_hex(&bytes), bytes };
+    // Making the test image is no part of a cold start: no device does it.
+    let setup_ms = setup.wall_ms();
+    let setup_cpu_ms = setup.cpu_ms();
+    let Device { model, board } = &device;
+    let mut first = scan_source(&source, StageTimes::default(), model, board).map_err(Failure::work)?;
+    display::show(&mut first, model, board);
+    let cold_start = ColdStart {
+        scan: first,
+        wall_ms: process.start.elapsed().as_secs_f64() * 1e3 - setup_ms,
+        cpu_ms: cpu_ms() - setup_cpu_ms,
+    };
+    let scans = measure(args.runs, |cpu: &mut Vec<f64>| {
+        let clock = Clock::start();
+        let mut scan = scan(file.path(), model, board).map_err(Failure::work)?;
+        display::show(&mut scan, model, board);
+        cpu.push(clock.cpu_ms());
+        Ok(scan.finding.latency_ms)
+    })?;
     // The network alone, one image after the other as other engines are timed: caches are warm, unlike in a scan.
-    let frame = crate::preprocess::preprocess(&first.radiograph, &model.contract.input);
-    for run in 0..warm_up + args.runs {
-        let (wall, cpu) = (Instant::now(), cpu_ms());
-        model.infer(&frame).map_err(|e| Failure::Work(e.into()))?;
-        if run >= warm_up {
-            infer_cpu.push(cpu_ms() - cpu);
-            infer_wall.push(wall.elapsed().as_secs_f64() * 1e3);
-        }
-    }
-    let mut report = Map::new();
-    let stages = latencies[0].stages().map(|s| s.0);
-    for (i, stage) in stages.iter().enumerate() {
-        let values = latencies.iter().map(|l| l.stages()[i].1).collect();
-        report.insert(format!("{stage}_ms"), percentiles(values));
-    }
-    report.insert("total_ms".into(), percentiles(latencies.iter().map(Budget::total).collect()));
-    report.insert("network_ms".into(), percentiles(infer_wall));
-    for (name, mut cpu) in [("network_cpu_ms", infer_cpu), ("total_cpu_ms", total_cpu)] {
-        if args.device.threads > 1 {
-            // Linux books what another thread used when its next tick comes, so of several threads only the mean is known.
-            let mean = cpu.iter().sum::<f64>() / cpu.len() as f64;
-            cpu.fill(mean);
-        }
-        report.insert(name.into(), percentiles(cpu));
-    }
-    let rest = json!({
-        "cold_start_ms": round(cold_start_ms),
-        "cold_start_cpu_ms": round(cold_start_cpu_ms),
-        "peak_rss_mib": peak_rss_mib(),
-        "threads": args.device.threads,
-        "runs": args.runs,
-        "kernel": model.kernel(),
-        "image": {"width": first.width, "height": first.height, "format": first.format, "bytes": bytes.len()},
-        "board": board.name,
-        "budget_ms": board.budget_ms,
-        "within_budget": report["total_ms"]["p95"].as_f64().is_some_and(|t| t <= board.budget_ms.total()),
-        "predicted": model.network.as_ref().and_then(|n| predict(n, &board)).map(|p| {
-            json!({"network_ms": round(p.ms), "kernel": p.kernel, "instructions_m": round(p.instructions_m)})
-        }),
-        "model": ModelId::of(&model),
-    });
-    if let Value::Object(rest) = rest {
-        report.extend(rest);
-    }
-    let report = Value::Object(report);
+    let frame = preprocess::preprocess(&cold_start.scan.evidence.radiograph.plane, &model.contract.input);
+    let network = measure(args.runs, |cpu: &mut Vec<f64>| infer(model, &frame, cpu))?;
+    let report = Report::new(&args, &device, &source, &cold_start, &scans, &network);
     match args.json {
-        true => println!("{report}"),
-        false => print_report(&report, &board.title, board.budget_ms),
+        true => output::json(&report, false)?,
+        false => output::line(text(&report, &device.board))?,
     }
     Ok(0)
 }
 
-fn round(v: f64) -> f64 {
-    (v * 1000.0).round() / 1000.0
+/// One timed inference; gives its wall time.
+fn infer(model: &Model, frame: &GreyPlane, cpu: &mut Vec<f64>) -> Result<f64, Failure> {
+    let clock = Clock::start();
+    model.infer(frame).map_err(Failure::work)?;
+    cpu.push(clock.cpu_ms());
+    Ok(clock.wall_ms())
 }
 
-/// Nearest-rank percentiles.
-fn percentiles(values: Vec<f64>) -> Value {
-    let at = |p: f64| percentile(&values, p).map(round);
-    json!({"p50": at(0.50), "p95": at(0.95), "p99": at(0.99)})
+/// What repeated work gave, and its CPU times.
+struct Measured<T> {
+    results: Vec<T>,
+    cpu_ms: Vec<f64>,
+}
+
+/// Does `work` `runs` times, after a tenth as many to warm up.
+fn measure<T>(runs: u32, mut work: impl FnMut(&mut Vec<f64>) -> Result<T, Failure>) -> Result<Measured<T>, Failure> {
+    for _ in 0..runs.div_ceil(10) {
+        work(&mut Vec::new())?;
+    }
+    let mut measured = Measured { results: Vec::new(), cpu_ms: Vec::new() };
+    for _ in 0..runs {
+        measured.results.push(work(&mut measured.cpu_ms)?);
+    }
+    Ok(measured)
+}
+
+impl Report {
+    fn new(
+        args: &Args,
+        device: &Device,
+        source: &SourceFile,
+        cold_start: &ColdStart,
+        scans: &Measured<StageTimes>,
+        network: &Measured<f64>,
+    ) -> Report {
+        let Device { model, board } = device;
+        let threads = args.device.threads;
+        let times = |of: &dyn Fn(&StageTimes) -> f64| scans.results.iter().map(of).collect::<Vec<f64>>();
+        let total_ms = Percentiles::of(&times(&StageTimes::total));
+        let image = &cold_start.scan.finding.image;
+        Report {
+            stages: Stage::ALL.iter().map(|s| (*s, Percentiles::of(&times(&|t| t[*s])))).collect(),
+            within_budget: total_ms.p95 <= board.budget_ms.total(),
+            total_ms,
+            network_ms: Percentiles::of(&network.results),
+            network_cpu_ms: Percentiles::of_cpu(&network.cpu_ms, threads),
+            total_cpu_ms: Percentiles::of_cpu(&scans.cpu_ms, threads),
+            cold_start_ms: rounded(cold_start.wall_ms),
+            cold_start_cpu_ms: rounded(cold_start.cpu_ms),
+            peak_rss_mib: peak_rss_mib(),
+            threads,
+            runs: args.runs,
+            kernel: model.kernel(),
+            image: Image {
+                width: image.width,
+                height: image.height,
+                format: image.origin.format,
+                bytes: source.bytes.len(),
+            },
+            board: board.name.clone(),
+            budget_ms: board.budget_ms,
+            predicted: model.network.as_ref().and_then(|n| predict(n, board)).map(Predicted::from),
+            model: ModelId::of(model),
+        }
+    }
+}
+
+impl From<Prediction> for Predicted {
+    fn from(p: Prediction) -> Predicted {
+        Predicted { network_ms: rounded(p.ms), kernel: p.kernel, instructions_m: rounded(p.instructions_m) }
+    }
 }
 
 fn synthetic() -> anyhow::Result<Vec<u8>> {
     // Smooth shading with a fine texture, so that the PNG is neither flat nor noise.
-    let image = image::GrayImage::from_fn(SIDE, SIDE, |x, y| {
-        let (u, v) = (x as f32 / SIDE as f32 - 0.5, y as f32 / SIDE as f32 - 0.5);
+    let image = ::image::GrayImage::from_fn(SIDE, SIDE, |x, y| {
+        let u = x as f32 / SIDE as f32 - 0.5;
+        let v = y as f32 / SIDE as f32 - 0.5;
         let lungs = (-(((u.abs() - 0.2) / 0.12).powi(2) + (v / 0.3).powi(2))).exp();
         let texture = (x.wrapping_mul(2_654_435_761).wrapping_add(y.wrapping_mul(40_503)) >> 13) % 7;
-        image::Luma([(150.0 - 110.0 * lungs) as u8 + texture as u8])
+        ::image::Luma([(150.0 - 110.0 * lungs) as u8 + texture as u8])
     });
     let mut bytes = std::io::Cursor::new(Vec::new());
-    image.write_to(&mut bytes, image::ImageFormat::Png)?;
+    image.write_to(&mut bytes, ::image::ImageFormat::Png)?;
     Ok(bytes.into_inner())
 }
 
-fn print_report(r: &Value, board: &str, budget: Budget) {
-    println!("{:<12} {:>9} {:>9} {:>9} {:>9}", "ms", "p50", "p95", "p99", "budget");
-    let row = |name: &str, key: String, budget: Option<f64>| {
-        let value = |p: &str| r[&key][p].as_f64().unwrap_or(0.0);
+fn text(report: &Report, board: &Board) -> String {
+    let mut lines = vec![format!("{:<12} {:>9} {:>9} {:>9} {:>9}", "ms", "p50", "p95", "p99", "budget")];
+    let mut row = |name: &str, values: &Percentiles, budget: Option<f64>| {
         let budget = budget.map_or(String::new(), |b| format!("{b:.0}"));
-        println!("{name:<12} {:>9.2} {:>9.2} {:>9.2} {budget:>9}", value("p50"), value("p95"), value("p99"));
+        let Percentiles { p50, p95, p99 } = values;
+        lines.push(format!("{name:<12} {p50:>9.2} {p95:>9.2} {p99:>9.2} {budget:>9}"));
     };
-    for (stage, ms) in budget.stages() {
-        row(stage, format!("{stage}_ms"), Some(ms));
+    for (stage, values) in &report.stages {
+        row(stage.name(), values, Some(board.budget_ms[*stage]));
     }
-    row("total", "total_ms".into(), Some(budget.total()));
-    row("total CPU", "total_cpu_ms".into(), None);
-    row("network", "network_ms".into(), None);
-    row("network CPU", "network_cpu_ms".into(), None);
-    if let Some(ms) = r["predicted"]["network_ms"].as_f64() {
-        println!(
-            "predicted for {board}: {ms:.1} ms for the network on one thread (kernel {}, {:.1} million instructions)",
-            r["predicted"]["kernel"].as_str().unwrap_or(""),
-            r["predicted"]["instructions_m"].as_f64().unwrap_or(0.0)
-        );
+    row("total", &report.total_ms, Some(board.budget_ms.total()));
+    row("total CPU", &report.total_cpu_ms, None);
+    row("network", &report.network_ms, None);
+    row("network CPU", &report.network_cpu_ms, None);
+    if let Some(Predicted { network_ms, kernel, instructions_m }) = &report.predicted {
+        lines.push(format!(
+            "predicted for {}: {network_ms:.1} ms for the network on one thread (kernel {kernel}, {instructions_m:.1} \
+             million instructions)",
+            board.title
+        ));
     }
-    let number = |key: &str| r[key].as_f64().unwrap_or(0.0);
-    println!(
-        "cold start {:.1} ms ({:.1} ms CPU), peak memory {:.1} MiB, {} thread(s), kernel {}, board {board}",
-        number("cold_start_ms"),
-        number("cold_start_cpu_ms"),
-        number("peak_rss_mib"),
-        r["threads"],
-        r["kernel"].as_str().unwrap_or("")
-    );
+    let memory = report.peak_rss_mib.map_or("unknown".to_owned(), |mib| format!("{mib:.1} MiB"));
+    lines.push(format!(
+        "cold start {:.1} ms ({:.1} ms CPU), peak memory {memory}, {} thread(s), kernel {}, board {}",
+        report.cold_start_ms, report.cold_start_cpu_ms, report.threads, report.kernel, board.title
+    ));
+    lines.join("\n")
 }
 
 #[cfg(test)]
@@ -172,7 +298,8 @@ mod tests {
 
     #[test]
     fn percentiles_are_nearest_rank() {
-        let p = percentiles((1..=100).map(f64::from).collect());
-        assert_eq!((p["p50"].as_f64(), p["p95"].as_f64(), p["p99"].as_f64()), (Some(50.0), Some(95.0), Some(99.0)));
+        let values: Vec<f64> = (1..=100).map(f64::from).collect();
+        let p = Percentiles::of(&values);
+        assert_eq!((p.p50, p.p95, p.p99), (50.0, 95.0, 99.0));
     }
 }

@@ -5,13 +5,12 @@ mod inspect;
 mod scan;
 
 use crate::board::{Board, HOST};
-use crate::engine::kernels;
+use crate::engine::Compute;
 use crate::model::{Model, ModelError};
-use crate::progress::sentence;
+use crate::process::{self, Failure, Process};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -42,25 +41,15 @@ enum Command {
     Inspect(inspect::Args),
 }
 
-/// Why a command ended early, and with which exit code.
-enum Failure {
-    /// Exit code 1.
-    Work(anyhow::Error),
-    /// Exit code 2.
-    Usage(anyhow::Error),
-    /// Exit code 3.
-    Model(anyhow::Error),
-}
-
 impl From<ModelError> for Failure {
     fn from(e: ModelError) -> Failure {
-        Failure::Model(e.into())
+        Failure::model(e)
     }
 }
 
 /// Options that `scan` and `bench` share.
 #[derive(clap::Args)]
-struct Device {
+struct DeviceArgs {
     /// A .hilum bundle or .onnx model instead of the embedded default
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
@@ -72,43 +61,33 @@ struct Device {
     threads: u32,
 }
 
-impl Device {
-    fn open(&self) -> Result<(Model, Board), Failure> {
-        let board = Board::find(&self.board).map_err(|e| Failure::Usage(e.into()))?;
-        if let Some(name) = kernels::unknown_request() {
-            let known: Vec<_> = kernels::available().iter().map(|k| k.name).collect();
-            return Err(Failure::Usage(anyhow::anyhow!(
-                "HILUM_KERNEL={name}: this processor has the kernels {}",
-                known.join(", ")
-            )));
-        }
-        // Without them, the calling thread does it all.
-        let _ = kernels::team::lead(self.threads as usize);
-        Ok((load(self.model.as_deref())?, board))
+/// The device that [`DeviceArgs`] ask for, ready to scan.
+struct Device {
+    model: Model,
+    board: Board,
+}
+
+impl DeviceArgs {
+    fn open(&self, process: Process) -> Result<Device, Failure> {
+        let board = Board::find(&self.board).map_err(Failure::usage)?;
+        let compute = process.compute(self.threads as usize)?;
+        let model = load(self.model.as_deref(), &compute)?;
+        Ok(Device { model, board })
     }
 }
 
-fn load(path: Option<&Path>) -> Result<Model, ModelError> {
+fn load(path: Option<&Path>, compute: &Compute) -> Result<Model, ModelError> {
     match path {
-        Some(path) => Model::load(path),
-        None => Model::embedded(),
+        Some(path) => Model::load(path, compute),
+        None => Model::embedded(compute),
     }
 }
 
 /// Runs the command line of this process.
-pub fn run() -> ExitCode {
-    let start = Instant::now();
-    let result = match Cli::parse().command {
-        Command::Scan(args) => scan::run(args),
-        Command::Bench(args) => bench::run(args, start),
-        Command::Inspect(args) => inspect::run(args),
-    };
-    let (code, error) = match result {
-        Ok(code) => return ExitCode::from(code),
-        Err(Failure::Work(e)) => (1, e),
-        Err(Failure::Usage(e)) => (2, e),
-        Err(Failure::Model(e)) => (3, e),
-    };
-    eprintln!("edge-runtime: {}", sentence(&error));
-    ExitCode::from(code)
+pub fn main() -> ExitCode {
+    process::main("edge-runtime", |process| match Cli::parse().command {
+        Command::Scan(args) => scan::run(args, process),
+        Command::Bench(args) => bench::run(args, process),
+        Command::Inspect(args) => inspect::run(args, process),
+    })
 }

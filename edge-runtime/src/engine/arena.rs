@@ -1,9 +1,11 @@
-//! Where every activation lives in the one buffer of an inference: planned once, so that steady state allocates nothing.
+//! Where every activation lives in the one buffer of an inference: planned once, so that steady state allocates
+//! nothing.
 //!
-//! Two things share bytes: activations that are never needed at the same time, and the inputs of a concatenation with its
-//! output, where the scales agree; such a concatenation costs nothing.
+//! Two things share bytes: activations that are never needed at the same time, and the inputs of a concatenation with
+//! its output, where the scales agree; such a concatenation costs nothing.
 
-use crate::network::{Network, Op};
+use crate::network::Network;
+use crate::operators::Op;
 
 /// Start of every buffer: a cache line.
 const ALIGN: usize = 64;
@@ -14,7 +16,7 @@ pub struct View {
     /// First code.
     pub offset: usize,
     /// Codes from one pixel to the next: more than the channels where the activation is part of a concatenation.
-    pub pixel: usize,
+    pub pixel_stride: usize,
     /// `[height, width, channels]`.
     pub shape: [usize; 3],
 }
@@ -23,7 +25,7 @@ impl View {
     /// Codes from the first to the last, others' codes between the pixels included.
     pub fn range(&self) -> std::ops::Range<usize> {
         let [h, w, c] = self.shape;
-        self.offset..self.offset + (h * w - 1) * self.pixel + c
+        self.offset..self.offset + (h * w - 1) * self.pixel_stride + c
     }
 
     /// Pixels.
@@ -33,7 +35,7 @@ impl View {
 
     /// True if the codes lie side by side.
     pub fn is_contiguous(&self) -> bool {
-        self.pixel == self.shape[2] || self.pixels() == 1
+        self.pixel_stride == self.shape[2] || self.pixels() == 1
     }
 }
 
@@ -48,7 +50,7 @@ pub struct Arena {
 
 /// A value inside the buffer of another, from a channel on.
 #[derive(Clone, Copy, PartialEq)]
-struct Place {
+struct Slot {
     root: usize,
     channel: usize,
 }
@@ -62,25 +64,25 @@ impl Arena {
         if let Some(map) = network.map {
             alone[map as usize] = true;
         }
-        let places = loop {
-            let places = concatenations(network, &alone);
+        let slots = loop {
+            let slots = concatenations(network, &alone);
             // A step may not write into a buffer that it reads.
-            let clash = network.nodes.iter().filter(|n| n.op != Op::Concat).find_map(|n| {
+            let clash = network.nodes.iter().filter(|n| !matches!(n.op, Op::Concat(_))).find_map(|n| {
                 let out = n.output? as usize;
-                let reads = n.inputs.iter().any(|i| places[*i as usize].root == places[out].root);
+                let reads = n.inputs.iter().any(|i| slots[*i as usize].root == slots[out].root);
                 (reads && !alone[out]).then_some(out)
             });
             match clash {
                 Some(value) => alone[value] = true,
-                None => break places,
+                None => break slots,
             }
         };
-        let offsets = offsets(network, &places);
+        let offsets = offsets(network, &slots);
         let size = |v: usize| network.values[v].shape.map(|d| d as usize);
-        let views: Vec<View> = places
+        let views: Vec<View> = slots
             .iter()
             .enumerate()
-            .map(|(v, p)| View { offset: offsets[p.root] + p.channel, pixel: size(p.root)[2], shape: size(v) })
+            .map(|(v, p)| View { offset: offsets[p.root] + p.channel, pixel_stride: size(p.root)[2], shape: size(v) })
             .collect();
         let len = views.iter().map(|v| v.range().end).max().unwrap_or(0);
         Arena { views, len }
@@ -89,11 +91,11 @@ impl Arena {
 
 /// Puts values into the buffers of the concatenations that they are part of, the last concatenation first: in a dense
 /// block (Huang et al. 2017) it holds all others.
-fn concatenations(network: &Network, alone: &[bool]) -> Vec<Place> {
+fn concatenations(network: &Network, alone: &[bool]) -> Vec<Slot> {
     let values = &network.values;
-    let mut places: Vec<Place> = (0..values.len()).map(|v| Place { root: v, channel: 0 }).collect();
-    let mut placed = alone.to_vec();
-    for node in network.nodes.iter().rev().filter(|n| n.op == Op::Concat) {
+    let mut slots: Vec<Slot> = (0..values.len()).map(|v| Slot { root: v, channel: 0 }).collect();
+    let mut settled = alone.to_vec();
+    for node in network.nodes.iter().rev().filter(|n| matches!(n.op, Op::Concat(_))) {
         let Some(out) = node.output.map(|o| o as usize) else { continue };
         let same = |v: usize| {
             (values[v].scale, values[v].zero_point) == (values[out].scale, values[out].zero_point)
@@ -109,36 +111,36 @@ fn concatenations(network: &Network, alone: &[bool]) -> Vec<Place> {
                 (*i as usize, at)
             })
             .collect();
-        let first = places[parts[0].0];
+        let first = slots[parts[0].0];
         let in_place = |(v, at): &(usize, usize)| {
-            same(*v) && places[*v] == Place { root: first.root, channel: first.channel + at } && first.root != *v
+            same(*v) && slots[*v] == Slot { root: first.root, channel: first.channel + at } && first.root != *v
         };
-        if !placed[out] && places[out].root == out && parts.iter().all(in_place) {
-            places[out] = first;
-            placed[out] = true;
+        if !settled[out] && slots[out].root == out && parts.iter().all(in_place) {
+            slots[out] = first;
+            settled[out] = true;
             continue;
         }
-        let base = places[out];
+        let base = slots[out];
         for (v, at) in parts {
-            if same(v) && !placed[v] && places[v].root == v && v != out {
+            if same(v) && !settled[v] && slots[v].root == v && v != out {
                 // What lies in `v` already moves along.
-                let moved = Place { root: base.root, channel: base.channel + at };
-                for p in places.iter_mut().filter(|p| p.root == v) {
-                    *p = Place { root: moved.root, channel: moved.channel + p.channel };
+                let moved = Slot { root: base.root, channel: base.channel + at };
+                for p in slots.iter_mut().filter(|p| p.root == v) {
+                    *p = Slot { root: moved.root, channel: moved.channel + p.channel };
                 }
-                placed[v] = true;
+                settled[v] = true;
             }
         }
     }
-    places
+    slots
 }
 
 /// First fit, the largest buffer first, over the steps during which each is needed.
-fn offsets(network: &Network, places: &[Place]) -> Vec<usize> {
+fn offsets(network: &Network, slots: &[Slot]) -> Vec<usize> {
     let steps = network.nodes.len();
     let mut needed = vec![(usize::MAX, 0); network.values.len()];
     let mut mark = |value: u32, step: usize| {
-        let (from, to) = &mut needed[places[value as usize].root];
+        let (from, to) = &mut needed[slots[value as usize].root];
         *from = (*from).min(step);
         *to = (*to).max(step);
     };
@@ -149,9 +151,9 @@ fn offsets(network: &Network, places: &[Place]) -> Vec<usize> {
     // What is read when all steps are done: the map, and what the logits are computed from.
     let last = network.nodes.iter().filter(|n| n.output.is_none()).flat_map(|n| &n.inputs);
     last.chain(&network.map).for_each(|v| mark(*v, steps));
-    let mut roots: Vec<usize> = (0..places.len()).filter(|v| places[*v].root == *v).collect();
+    let mut roots: Vec<usize> = (0..slots.len()).filter(|v| slots[*v].root == *v).collect();
     roots.sort_by_key(|v| std::cmp::Reverse(network.values[*v].len()));
-    let mut offsets = vec![0; places.len()];
+    let mut offsets = vec![0; slots.len()];
     let mut taken: Vec<usize> = Vec::new();
     for v in roots {
         let size = network.values[v].len().next_multiple_of(ALIGN);
@@ -177,7 +179,8 @@ fn offsets(network: &Network, places: &[Place]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::{Node, Value};
+    use crate::network::{Node, Value, Weights, Window};
+    use crate::operators::{Concat, Logits, MaxPool, Table};
 
     fn value(channels: u32, scale: f32) -> Value {
         Value { shape: [4, 4, channels], scale, zero_point: 0 }
@@ -188,11 +191,11 @@ mod tests {
     }
 
     fn table() -> Op {
-        Op::Table { codes: (0..=255).collect() }
+        Table { codes: (0..=255).collect() }.into()
     }
 
     fn pool() -> Op {
-        Op::MaxPool { window: crate::network::Window::one() }
+        MaxPool { window: Window::one() }.into()
     }
 
     /// Two layers of a dense block: 2 and 4 are computed from all before them, through 6 and 7 unless `direct`.
@@ -205,8 +208,8 @@ mod tests {
         layer(1, 6, 2);
         layer(3, 7, 4);
         let at = nodes.len() / 2 + 1;
-        nodes.insert(at, node(Op::Concat, &[1, 2], 3));
-        nodes.push(node(Op::Concat, &[1, 2, 4], 5));
+        nodes.insert(at, node(Concat.into(), &[1, 2], 3));
+        nodes.push(node(Concat.into(), &[1, 2, 4], 5));
         let shapes = [(8, 1.0), (8, 1.0), (4, 1.0), (12, 1.0), (4, scale_of_4), (16, 1.0), (8, 1.0), (8, 1.0)];
         Network { values: shapes.map(|(c, s)| value(c, s)).to_vec(), nodes, map: None }
     }
@@ -214,7 +217,7 @@ mod tests {
     /// Where each part lies in the buffer of the last concatenation: first channel, and codes between pixels.
     fn parts(network: &Network) -> [(usize, usize); 4] {
         let a = Arena::plan(network);
-        [1, 2, 3, 4].map(|v| (a.views[v].offset.wrapping_sub(a.views[5].offset), a.views[v].pixel))
+        [1, 2, 3, 4].map(|v| (a.views[v].offset.wrapping_sub(a.views[5].offset), a.views[v].pixel_stride))
     }
 
     #[test]
@@ -232,17 +235,18 @@ mod tests {
     fn no_step_writes_where_it_reads() {
         let n = dense_block(1.0, true);
         let a = Arena::plan(&n);
-        for step in n.nodes.iter().filter(|n| n.op != Op::Concat) {
-            let (x, y) = (a.views[step.inputs[0] as usize].range(), a.views[step.output.unwrap() as usize].range());
+        for step in n.nodes.iter().filter(|n| !matches!(n.op, Op::Concat(_))) {
+            let x = a.views[step.inputs[0] as usize].range();
+            let y = a.views[step.output.unwrap() as usize].range();
             assert!(x.end <= y.start || y.end <= x.start, "{step:?}");
         }
     }
 
     #[test]
     fn what_the_logits_read_outlives_every_step() {
-        let weights = crate::network::Weights { codes: vec![], scales: vec![], bias: vec![] };
+        let weights = Weights { codes: vec![], scales: vec![], bias: vec![] };
         let mut nodes: Vec<Node> = (0..4).map(|i| node(table(), &[i], i + 1)).collect();
-        nodes.insert(1, Node { output: None, ..node(Op::Logits { weights }, &[1], 0) });
+        nodes.insert(1, Node { output: None, ..node(Logits { weights }.into(), &[1], 0) });
         let a = Arena::plan(&Network { values: vec![value(4, 1.0); 5], nodes, map: None });
         let kept = a.views[1].range();
         for later in [2, 3, 4] {
@@ -263,7 +267,8 @@ mod tests {
             let live = [1, step, step + 1];
             for (i, x) in live.iter().enumerate() {
                 for y in &live[i + 1..] {
-                    let (p, q) = (a.views[*x].range(), a.views[*y].range());
+                    let p = a.views[*x].range();
+                    let q = a.views[*y].range();
                     assert!(x == y || *x.max(y) < 2 && step == 0 || p.end <= q.start || q.end <= p.start, "{x} {y}");
                 }
             }

@@ -1,4 +1,6 @@
-use crate::device::{self, Place};
+//! `host-train bench`.
+
+use crate::device::{self, DeviceKind};
 use crate::network::{Network, Operators, values};
 use crate::optimizer::adamw;
 use crate::recipe::{NetworkSpec, Recipe};
@@ -6,20 +8,24 @@ use anyhow::{Result, anyhow, bail};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, activation};
-use edge_runtime::measure::{peak_rss_mib, percentile};
-use edge_runtime::progress::Reporter;
-use quantize::dataset::LABELS;
-use serde_json::json;
+use data::readers::kermany;
+use edge_runtime::process::measure::{peak_rss_mib, percentile};
+use edge_runtime::process::output;
+use edge_runtime::process::progress::Reporter;
+use serde::Serialize;
 use std::path::Path;
 use std::time::Instant;
 
 /// Networks besides those of the built-in recipes.
 const NETWORKS: [&str; 3] = ["mobilenetv2", "densenet121", "resnet50"];
 
+/// Steps before those that count.
+const WARM_UP: usize = 2;
+
 #[derive(clap::Args)]
 pub struct Args {
-    /// mobilenetv2, densenet121 or resnet50 with 3 channels and 1000 labels, as torchvision has them; or the network of a
-    /// recipe, by its name or file
+    /// mobilenetv2, densenet121 or resnet50 with 3 channels and 1000 labels, as torchvision has them; or the network of
+    /// a recipe, by its name or file
     #[arg(long)]
     network: String,
     /// Side of the images in pixels
@@ -32,8 +38,8 @@ pub struct Args {
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     steps: u32,
     /// Where to run
-    #[arg(long, value_enum, default_value_t = Place::Cpu)]
-    device: Place,
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// Run on burn's operators instead of Hilum's
     #[arg(long)]
     burn_operators: bool,
@@ -42,11 +48,70 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args, progress: &Reporter) -> Result<()> {
-    let (spec, channels, labels) = match args.network.as_str() {
-        "mobilenetv2" => (NetworkSpec::MobilenetV2 { blocks: 17, last: 1280, frozen: 0, dropout: 0.2 }, 3, 1000),
-        "resnet50" => (NetworkSpec::Resnet50 { frozen: 0, dropout: 0.0 }, 3, 1000),
-        "densenet121" => (NetworkSpec::Densenet121 { frozen: 0, dropout: 0.0 }, 3, 1000),
+/// What was measured; medians over the steps.
+#[derive(Serialize)]
+struct Report {
+    network: String,
+    parameters: usize,
+    size: u32,
+    batch: u32,
+    device: &'static str,
+    operators: &'static str,
+    threads: usize,
+    steps: u32,
+    train_images_per_s: f64,
+    infer_images_per_s: f64,
+    forward_ms: f64,
+    backward_ms: f64,
+    update_ms: f64,
+    step_ms: f64,
+    infer_ms: f64,
+    peak_rss_mib: Option<f64>,
+}
+
+/// The network that is asked for.
+struct Subject {
+    spec: NetworkSpec,
+    channels: u32,
+    labels: usize,
+}
+
+/// Milliseconds of the parts of each step.
+#[derive(Default)]
+struct Steps {
+    forward: Vec<f64>,
+    backward: Vec<f64>,
+    update: Vec<f64>,
+    whole: Vec<f64>,
+}
+
+pub fn run(args: Args, progress: Reporter) -> Result<()> {
+    let subject = subject(&args)?;
+    let (inference, own) = device::open(args.device)?;
+    let operators = if args.burn_operators { Operators::Burn } else { own };
+    let device = inference.clone().autodiff();
+    device.seed(1);
+    let Subject { spec, channels, labels } = subject;
+    let network = Network::of(&spec, args.size, channels, labels, operators, &device);
+    let parameters = network.parameters();
+    let dims = [args.batch as usize, channels as usize, args.size as usize, args.size as usize];
+    let (network, steps) = train(network, operators, dims, &device, &args, &progress)?;
+    let infer = infer(&network.valid(), dims, &inference, &args, &progress)?;
+    drop(progress);
+    let report = Report::new(&args, parameters, operators, &steps, &infer);
+    match args.json {
+        true => output::json(&report, false)?,
+        false => output::line(report.text())?,
+    }
+    Ok(())
+}
+
+fn subject(args: &Args) -> Result<Subject> {
+    let torchvision = |spec| Ok(Subject { spec, channels: 3, labels: 1000 });
+    match args.network.as_str() {
+        "mobilenetv2" => torchvision(NetworkSpec::MobilenetV2 { blocks: 17, last: 1280, frozen: 0, dropout: 0.2 }),
+        "resnet50" => torchvision(NetworkSpec::Resnet50 { frozen: 0, dropout: 0.0 }),
+        "densenet121" => torchvision(NetworkSpec::Densenet121 { frozen: 0, dropout: 0.0 }),
         other => {
             let mut recipe: Recipe = match super::train::recipe(other) {
                 Ok((recipe, _)) => recipe,
@@ -57,23 +122,29 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
             };
             recipe.input.size = args.size;
             recipe.check().map_err(|reason| anyhow!("{other} at --size {}: {reason}", args.size))?;
-            (recipe.network, recipe.input.channels, LABELS.len())
+            let labels = kermany::labels().len();
+            Ok(Subject { spec: recipe.network, channels: recipe.input.channels, labels })
         }
-    };
-    let (inference, own) = device::open(args.device)?;
-    let operators = if args.burn_operators { Operators::Burn } else { own };
-    let device = inference.clone().autodiff();
-    device.seed(1);
-    let mut network = Network::of(&spec, args.size, channels, labels, operators, &device);
-    let parameters = network.parameters();
-    let dims = [args.batch as usize, channels as usize, args.size as usize, args.size as usize];
-    let batch = |device: &Device| Tensor::<4>::random(dims, Distribution::Normal(0.0, 1.0), device);
-    let mut optimizer = adamw(0.01, operators);
+    }
+}
 
-    let (mut forward, mut backward, mut update, mut step) = (vec![], vec![], vec![], vec![]);
-    let total = args.steps as usize + 2;
+fn images(dims: [usize; 4], device: &Device) -> Tensor<4> {
+    Tensor::random(dims, Distribution::Normal(0.0, 1.0), device)
+}
+
+fn train(
+    mut network: Network,
+    operators: Operators,
+    dims: [usize; 4],
+    device: &Device,
+    args: &Args,
+    progress: &Reporter,
+) -> Result<(Network, Steps)> {
+    let mut optimizer = adamw(0.01, operators);
+    let mut steps = Steps::default();
+    let total = args.steps as usize + WARM_UP;
     for i in 0..total {
-        let x = batch(&device);
+        let x = images(dims, device);
         device.sync()?;
         let start = Instant::now();
         let logits = network.forward(x);
@@ -90,68 +161,79 @@ pub fn run(args: Args, progress: &Reporter) -> Result<()> {
         if !value.is_finite() {
             bail!("the loss became {value}: this measures nothing");
         }
-        if i >= 2 {
-            forward.push((after_forward - start).as_secs_f64() * 1e3);
-            backward.push((after_backward - after_forward).as_secs_f64() * 1e3);
-            update.push((end - after_backward).as_secs_f64() * 1e3);
-            step.push((end - start).as_secs_f64() * 1e3);
+        let ms = |from: Instant, to: Instant| (to - from).as_secs_f64() * 1e3;
+        if i >= WARM_UP {
+            steps.forward.push(ms(start, after_forward));
+            steps.backward.push(ms(after_forward, after_backward));
+            steps.update.push(ms(after_backward, end));
+            steps.whole.push(ms(start, end));
         }
-        progress.step("training steps", i + 1, total, &format!("{:.0} ms", (end - start).as_secs_f64() * 1e3));
+        progress.step("training steps", i + 1, total, &format!("{:.0} ms", ms(start, end)));
     }
-    let network = network.valid();
-    let mut infer = vec![];
+    Ok((network, steps))
+}
+
+/// Milliseconds of each batch.
+fn infer(network: &Network, dims: [usize; 4], device: &Device, args: &Args, progress: &Reporter) -> Result<Vec<f64>> {
+    let mut times = Vec::new();
+    let total = args.steps as usize + WARM_UP;
     for i in 0..total {
-        let x = batch(&inference);
-        inference.sync()?;
+        let x = images(dims, device);
+        device.sync()?;
         let start = Instant::now();
         values(network.forward(x));
-        if i >= 2 {
-            infer.push(start.elapsed().as_secs_f64() * 1e3);
+        if i >= WARM_UP {
+            times.push(start.elapsed().as_secs_f64() * 1e3);
         }
         progress.step("inference", i + 1, total, "");
     }
+    Ok(times)
+}
 
-    let median = |v: &[f64]| (percentile(v, 0.5).unwrap_or(0.0) * 10.0).round() / 10.0;
-    let rate = |ms: f64| (f64::from(args.batch) * 1e4 / ms).round() / 10.0;
-    let report = json!({
-        "network": args.network,
-        "parameters": parameters,
-        "size": args.size,
-        "batch": args.batch,
-        "device": if args.device == Place::Gpu { "gpu" } else { "cpu" },
-        "operators": if operators == Operators::Own { "own" } else { "burn" },
-        "threads": rayon::current_num_threads(),
-        "steps": args.steps,
-        "train_images_per_s": rate(median(&step)),
-        "infer_images_per_s": rate(median(&infer)),
-        "forward_ms": median(&forward),
-        "backward_ms": median(&backward),
-        "update_ms": median(&update),
-        "step_ms": median(&step),
-        "infer_ms": median(&infer),
-        "peak_rss_mib": peak_rss_mib(),
-    });
-    if args.json {
-        println!("{report}");
-        return Ok(());
+impl Report {
+    fn new(args: &Args, parameters: usize, operators: Operators, steps: &Steps, infer: &[f64]) -> Report {
+        let median = |v: &[f64]| (percentile(v, 0.5).unwrap_or(0.0) * 10.0).round() / 10.0;
+        let rate = |ms: f64| (f64::from(args.batch) * 1e4 / ms).round() / 10.0;
+        Report {
+            network: args.network.clone(),
+            parameters,
+            size: args.size,
+            batch: args.batch,
+            device: if args.device == DeviceKind::Gpu { "gpu" } else { "cpu" },
+            operators: if operators == Operators::Own { "own" } else { "burn" },
+            threads: rayon::current_num_threads(),
+            steps: args.steps,
+            train_images_per_s: rate(median(&steps.whole)),
+            infer_images_per_s: rate(median(infer)),
+            forward_ms: median(&steps.forward),
+            backward_ms: median(&steps.backward),
+            update_ms: median(&steps.update),
+            step_ms: median(&steps.whole),
+            infer_ms: median(infer),
+            peak_rss_mib: peak_rss_mib(),
+        }
     }
-    println!(
-        "{}, {parameters} parameters, {} images of {}×{}, {} threads, {} operators; medians of {} steps",
-        args.network,
-        args.batch,
-        args.size,
-        args.size,
-        report["threads"],
-        report["operators"].as_str().unwrap_or(""),
-        args.steps
-    );
-    println!("training   {:>8} images/s", report["train_images_per_s"]);
-    println!("  forward  {:>8} ms", report["forward_ms"]);
-    println!("  backward {:>8} ms", report["backward_ms"]);
-    println!("  update   {:>8} ms", report["update_ms"]);
-    println!("inference  {:>8} images/s", report["infer_images_per_s"]);
-    if let Some(peak) = report["peak_rss_mib"].as_f64() {
-        println!("peak memory {peak:>7} MiB");
+
+    fn text(&self) -> String {
+        let mut lines = vec![
+            format!(
+                "{}, {} parameters, {} images of {}×{}, {} threads, {} operators; medians of {} steps",
+                self.network,
+                self.parameters,
+                self.batch,
+                self.size,
+                self.size,
+                self.threads,
+                self.operators,
+                self.steps
+            ),
+            format!("training   {:>8} images/s", self.train_images_per_s),
+            format!("  forward  {:>8} ms", self.forward_ms),
+            format!("  backward {:>8} ms", self.backward_ms),
+            format!("  update   {:>8} ms", self.update_ms),
+            format!("inference  {:>8} images/s", self.infer_images_per_s),
+        ];
+        lines.extend(self.peak_rss_mib.map(|peak| format!("peak memory {peak:>7} MiB")));
+        lines.join("\n")
     }
-    Ok(())
 }

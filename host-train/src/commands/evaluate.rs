@@ -1,10 +1,14 @@
+//! `host-train evaluate`.
+
 use anyhow::{Context, Result};
-use edge_runtime::files::write_atomically;
+use data::evaluation::{Scores, scores};
+use data::metrics::Metrics;
+use data::{Dataset, Item, Selection, Split};
+use edge_runtime::engine::Compute;
 use edge_runtime::model::Model;
-use edge_runtime::progress::Reporter;
-use quantize::dataset::{Dataset, Split};
-use quantize::evaluation::{labels, probabilities};
-use quantize::metrics::Metrics;
+use edge_runtime::process::files::write_atomically;
+use edge_runtime::process::output;
+use edge_runtime::process::progress::Reporter;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -17,7 +21,7 @@ pub struct Args {
     data: PathBuf,
     /// Which images; without it test, or val where there is no test
     #[arg(long, value_enum)]
-    split: Option<SplitName>,
+    split: Option<Selection>,
     /// Decide at this threshold instead of the model's own
     #[arg(long)]
     threshold: Option<f32>,
@@ -29,56 +33,68 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum SplitName {
-    Train,
-    Val,
-    Test,
-    All,
-}
-
-pub fn run(args: Args, progress: &Reporter) -> Result<()> {
-    let model = Model::load(&args.model)?;
+pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<()> {
+    let model = Model::load(&args.model, compute)?;
     let seed = model.contract.provenance.seed;
     let dataset = Dataset::open(&args.data, seed, |done, of| progress.step("reading the data set", done, of, ""))?;
-    for (path, why) in &dataset.unreadable {
-        progress.line(&format!("left out: {}: {why}", path.display()));
+    let items = select(&dataset, args.split)?;
+    let scores = scores(&[&model], &dataset, &items, |i| progress.step("evaluating", i, items.len(), ""))?;
+    for file in dataset.unreadable.iter().chain(&scores.unreadable) {
+        progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
     }
-    let items = match args.split {
-        Some(SplitName::Train) => dataset.require(Split::Train)?,
-        Some(SplitName::Val) => dataset.require(Split::Val)?,
-        Some(SplitName::Test) => dataset.require(Split::Test)?,
-        Some(SplitName::All) => dataset.items.iter().collect(),
-        None if dataset.of(Split::Test).is_empty() => dataset.require(Split::Val)?,
-        None => dataset.require(Split::Test)?,
-    };
-    let p = probabilities(&model, &dataset, &items, |i| progress.step("evaluating", i, items.len(), ""))?;
+    let probabilities = &scores.probabilities[0];
     let threshold = args.threshold.unwrap_or(model.contract.operating_point.threshold);
-    let m = Metrics::new(&p, &labels(&items), threshold);
+    let metrics = Metrics::new(probabilities, &dataset.truths(&scores.items), threshold);
     if let Some(path) = &args.predictions {
-        let mut text = String::from("file,label,probability\n");
-        for (item, p) in items.iter().zip(&p) {
-            text.push_str(&format!("\"{}\",{},{p}\n", item.file.replace('"', "\"\""), item.label));
-        }
-        write_atomically(path, text.as_bytes()).with_context(|| format!("{}", path.display()))?;
+        write_atomically(path, predictions(&scores).as_bytes()).with_context(|| format!("{}", path.display()))?;
     }
-    if args.json {
-        println!("{}", serde_json::to_string(&m)?);
-        return Ok(());
+    drop(progress);
+    match args.json {
+        true => output::json(&metrics, false)?,
+        false => output::line(text(&metrics, &dataset, &scores, threshold))?,
     }
-    let c = m.confusion;
-    println!("{} images, threshold {:.4}", m.n, m.threshold);
-    println!(
-        "AUROC {:.4} (95 % {:.4} to {:.4}), average precision {:.4}",
-        m.auroc, m.auroc_ci95[0], m.auroc_ci95[1], m.average_precision
-    );
-    println!("accuracy {:.4}, sensitivity {:.4}, specificity {:.4}", m.accuracy, m.sensitivity, m.specificity);
-    println!("precision {:.4}, NPV {:.4}, F1 {:.4}, macro F1 {:.4}", m.precision, m.npv, m.f1, m.macro_f1);
-    println!("Brier {:.4}, ECE {:.4}", m.brier, m.ece);
-    println!();
-    println!("{:>16} {:>14} {:>14}", "", "called normal", "called ill");
-    println!("{:>16} {:>14} {:>14}", "normal", c.tn, c.fp);
-    println!("{:>16} {:>14} {:>14}", "pneumonia", c.r#fn, c.tp);
-    println!("\nFor research and screening support, not a diagnosis.");
     Ok(())
+}
+
+fn select(dataset: &Dataset, selection: Option<Selection>) -> Result<Vec<&Item>> {
+    let split = match selection {
+        Some(Selection::All) => return Ok(dataset.items.iter().collect()),
+        Some(Selection::Split(split)) => split,
+        None if dataset.of(Split::Test).is_empty() => Split::Val,
+        None => Split::Test,
+    };
+    Ok(dataset.require(split)?)
+}
+
+fn predictions(scores: &Scores) -> String {
+    let mut text = String::from("file,label,probability\n");
+    for (item, p) in scores.items.iter().zip(&scores.probabilities[0]) {
+        text.push_str(&format!("\"{}\",{},{p}\n", item.file.replace('"', "\"\""), item.label));
+    }
+    text
+}
+
+fn text(m: &Metrics, dataset: &Dataset, scores: &Scores, threshold: f32) -> String {
+    let mut lines = vec![
+        format!("{} images, threshold {:.4}", m.n, m.threshold),
+        format!(
+            "AUROC {:.4} (95 % {:.4} to {:.4}), average precision {:.4}",
+            m.auroc, m.auroc_ci95[0], m.auroc_ci95[1], m.average_precision
+        ),
+        format!("accuracy {:.4}, sensitivity {:.4}, specificity {:.4}", m.accuracy, m.sensitivity, m.specificity),
+        format!("precision {:.4}, NPV {:.4}, F1 {:.4}, macro F1 {:.4}", m.precision, m.npv, m.f1, m.macro_f1),
+        format!("Brier {:.4}, ECE {:.4}", m.brier, m.ece),
+        String::new(),
+    ];
+    let labels = dataset.labels.names();
+    let looked_for = &labels[dataset.labels.positive()];
+    let called = [format!("called {looked_for}"), format!("not {looked_for}")];
+    lines.push(format!("{:>16} {:>20} {:>20}", "", called[1], called[0]));
+    for (label, name) in labels.iter().enumerate() {
+        let of_label = || scores.items.iter().zip(&scores.probabilities[0]).filter(|(i, _)| i.label == label);
+        let positive = of_label().filter(|(_, p)| **p >= threshold).count();
+        lines.push(format!("{name:>16} {:>20} {positive:>20}", of_label().count() - positive));
+    }
+    lines.push("\nFor research and screening support, not a diagnosis.".into());
+    lines.join("\n")
 }

@@ -1,4 +1,4 @@
-//! One file for each subcommand.
+//! The command line of `host-train`: one file for each subcommand.
 
 mod bench;
 mod evaluate;
@@ -8,7 +8,8 @@ mod train;
 
 use crate::training::Progress;
 use clap::{Parser, Subcommand};
-use edge_runtime::progress::{Reporter, sentence};
+use edge_runtime::process;
+use edge_runtime::process::progress::Reporter;
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "\
@@ -17,11 +18,18 @@ Exit codes:
   1  the work failed: the message says on what, and what to do
   2  the command line was not understood
 
+HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).
+
 Decision support for research and screening, never a diagnosis.";
 
 /// Data sets to `model.onnx`.
 #[derive(Parser)]
-#[command(name = "host-train", version, about = "Trains and evaluates Hilum's pneumonia screening models", after_help = EXIT_CODES)]
+#[command(
+    name = "host-train",
+    version,
+    about = "Trains and evaluates Hilum's pneumonia screening models",
+    after_help = EXIT_CODES
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -45,24 +53,21 @@ enum Command {
 }
 
 /// Runs the command line of this process.
-pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let reporter = Reporter::new(cli.quiet);
-    let result = match cli.command {
-        Command::Phantom(args) => phantom::run(args, &reporter),
-        Command::Prepare(args) => prepare::run(args, &reporter),
-        Command::Train(args) => train::run(args, &reporter),
-        Command::Evaluate(args) => evaluate::run(args, &reporter),
-        Command::Bench(args) => bench::run(args, &reporter),
-    };
-    drop(reporter);
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("host-train: {}", sentence(&e));
-            ExitCode::FAILURE
+pub fn main() -> ExitCode {
+    process::main("host-train", |process| {
+        let cli = Cli::parse();
+        // Checked whatever the command is: a name that means nothing must not look as if it did.
+        let compute = process.compute(1)?;
+        let reporter = Reporter::new(cli.quiet);
+        match cli.command {
+            Command::Phantom(args) => phantom::run(args, reporter)?,
+            Command::Prepare(args) => prepare::run(args, reporter)?,
+            Command::Train(args) => train::run(args, reporter)?,
+            Command::Evaluate(args) => evaluate::run(args, &compute, reporter)?,
+            Command::Bench(args) => bench::run(args, reporter)?,
         }
-    }
+        Ok(0)
+    })
 }
 
 impl Progress for Reporter {

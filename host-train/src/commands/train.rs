@@ -1,10 +1,13 @@
-use crate::device::{self, Place};
+//! `host-train train`.
+
+use crate::device::{self, DeviceKind};
 use crate::network::Operators;
 use crate::recipe::Recipe;
 use crate::training::{self, Options};
 use anyhow::{Result, bail};
-use edge_runtime::progress::Reporter;
-use quantize::dataset::Dataset;
+use data::Dataset;
+use edge_runtime::process::output;
+use edge_runtime::process::progress::Reporter;
 use std::path::{Path, PathBuf};
 
 /// The recipes that ship with the program, by name.
@@ -33,8 +36,8 @@ pub struct Args {
     #[arg(long)]
     resume: bool,
     /// Where to train
-    #[arg(long, value_enum, default_value_t = Place::Cpu)]
-    device: Place,
+    #[arg(long, value_enum, default_value_t = DeviceKind::Cpu)]
+    device: DeviceKind,
     /// Train on burn's operators instead of Hilum's: slower, to compare
     #[arg(long)]
     burn_operators: bool,
@@ -52,29 +55,37 @@ pub(super) fn recipe(name: &str) -> Result<(Recipe, String)> {
     })
 }
 
-pub fn run(args: Args, progress: &Reporter) -> Result<()> {
-    let recipe = recipe(&args.recipe)?;
-    let (device, operators) = device::open(args.device)?;
-    let dataset =
-        Dataset::open(&args.data, recipe.0.seed, |done, of| progress.step("reading the data set", done, of, ""))?;
-    for (path, why) in &dataset.unreadable {
-        progress.line(&format!("left out: {}: {why}", path.display()));
+pub fn run(args: Args, progress: Reporter) -> Result<()> {
+    let (recipe, recipe_text) = recipe(&args.recipe)?;
+    let (device, own) = device::open(args.device)?;
+    let listed = |done, of| progress.step("reading the data set", done, of, "");
+    let dataset = Dataset::open(&args.data, recipe.seed, listed)?;
+    for file in &dataset.unreadable {
+        progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
     }
     let options = Options {
         recipe,
-        dataset: &dataset,
+        recipe_text,
+        dataset,
         out: args.out.clone(),
         weights: args.weights,
         resume: args.resume,
         device,
-        operators: if args.burn_operators { Operators::Burn } else { operators },
+        operators: if args.burn_operators { Operators::Burn } else { own },
     };
-    let m = training::train(&options, progress)?;
-    println!("validation, by patient, {} images: AUROC {:.4}, accuracy {:.3}", m.n, m.auroc, m.accuracy);
-    println!(
-        "operating point: threshold {:.3}, sensitivity {:.3}, specificity {:.3}",
-        m.threshold, m.sensitivity, m.specificity
-    );
-    println!("Next: quantize {}", args.out.join("model.onnx").display());
+    let m = training::train(options, &progress)?;
+    drop(progress);
+    output::line(format!(
+        "validation, by patient, {} images: AUROC {:.4}, accuracy {:.3}\n\
+         operating point: threshold {:.3}, sensitivity {:.3}, specificity {:.3}\n\
+         Next: quantize {}",
+        m.n,
+        m.auroc,
+        m.accuracy,
+        m.threshold,
+        m.sensitivity,
+        m.specificity,
+        args.out.join("model.onnx").display()
+    ))?;
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! Convolution and its two gradients. Depthwise: direct. Pointwise with stride 1: one matrix product. Everything else: the
-//! windows of some pixels are laid out as rows of a matrix (im2col) and multiplied, block by block so that the rows stay in
-//! the cache.
+//! Convolution and its two gradients. Depthwise: direct. Pointwise with stride 1: one matrix product. Everything else:
+//! the windows of some pixels are laid out as rows of a matrix (im2col) and multiplied, block by block so that the rows
+//! stay in the cache.
 
 use super::{Activation, Matrix, depthwise, filled, parts, product, sum, vectorised};
 use rayon::prelude::*;
@@ -69,7 +69,8 @@ impl Geometry {
         self.kernel * self.kernel * self.from / self.groups
     }
 
-    /// Pixels whose windows are laid out at a time: about a megabyte, but enough rows to be worth packing the weights for.
+    /// Pixels whose windows are laid out at a time: about a megabyte, but enough rows to be worth packing the weights
+    /// for.
     fn block(&self) -> usize {
         ((1 << 18) / self.window()).clamp(192, 4096)
     }
@@ -127,7 +128,8 @@ pub fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
     if g.is_depthwise() {
         return depthwise::weight_gradient(g, x, dy);
     }
-    let (window, to) = (g.window(), g.to / g.groups);
+    let window = g.window();
+    let to = g.to / g.groups;
     let gradients = parts(g.pixels()).into_par_iter().map(|part| {
         let mut dw = vec![0.0; g.to * window];
         if g.is_pointwise() {
@@ -156,7 +158,8 @@ pub fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
     });
     let dw = sum(gradients.collect());
     // From [to, ky, kx, from] back to [to, from, ky, kx].
-    let (from, taps) = (g.from / g.groups, g.kernel * g.kernel);
+    let from = g.from / g.groups;
+    let taps = g.kernel * g.kernel;
     let mut out = vec![0.0; dw.len()];
     for (to, dw) in dw.chunks_exact(window).enumerate() {
         for c in 0..from {
@@ -184,7 +187,8 @@ pub fn bias_gradient(channels: usize, dy: &[f32]) -> Vec<f32> {
 
 /// Weights as `[to, ky, kx, from]`: in the order of a window's row.
 fn packed(g: &Geometry, weight: &[f32]) -> Vec<f32> {
-    let (from, taps) = (g.from / g.groups, g.kernel * g.kernel);
+    let from = g.from / g.groups;
+    let taps = g.kernel * g.kernel;
     if taps == 1 {
         return weight.to_vec();
     }
@@ -201,7 +205,9 @@ fn packed(g: &Geometry, weight: &[f32]) -> Vec<f32> {
 
 /// Weights of the adjoint convolution: `[from, ky, kx, to]`, taps mirrored; groups stay in their order.
 fn mirrored(g: &Geometry, weight: &[f32]) -> Vec<f32> {
-    let (from, to, taps) = (g.from / g.groups, g.to / g.groups, g.kernel * g.kernel);
+    let from = g.from / g.groups;
+    let to = g.to / g.groups;
+    let taps = g.kernel * g.kernel;
     let mut out = vec![0.0; weight.len()];
     for group in 0..g.groups {
         let base = group * from * to * taps;
@@ -218,7 +224,9 @@ fn mirrored(g: &Geometry, weight: &[f32]) -> Vec<f32> {
 
 /// Windows of `x` times `weight` `[to, ky, kx, from / groups]`; `finish` sees whole pixels while they are in the cache.
 fn windows_times(g: &Geometry, x: &[f32], weight: &[f32], finish: impl Fn(&mut [f32]) + Sync) -> Vec<f32> {
-    let (window, to, block) = (g.window(), g.to / g.groups, g.block());
+    let window = g.window();
+    let to = g.to / g.groups;
+    let block = g.block();
     if g.is_pointwise() {
         let weight = Matrix::new(weight, to, window).transposed();
         let rows = ((1 << 19) / (window + to)).clamp(256, 1 << 13);
@@ -243,7 +251,8 @@ fn windows_times(g: &Geometry, x: &[f32], weight: &[f32], finish: impl Fn(&mut [
 
 /// The gradient of the input as the sum of each window's gradient at its place.
 fn scatter_windows(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
-    let (window, to) = (g.window(), g.to / g.groups);
+    let window = g.window();
+    let to = g.to / g.groups;
     let (out_h, out_w) = g.output();
     let images = g.n.div_ceil(parts(g.n).len()).max(1);
     filled(g.input_len(), images * g.h * g.w * g.from, |i, dx| {
@@ -290,8 +299,8 @@ fn gather(g: &Geometry, x: &[f32], group: usize, first: usize, rows: &mut [f32])
     })
 }
 
-/// Walks through the windows of `count` pixels from `first` on: for each run of neighbouring elements, where it lies in the
-/// rows of windows, and where its first element lies in the images (none: in the padding).
+/// Walks through the windows of `count` pixels from `first` on: for each run of neighbouring elements, where it lies in
+/// the rows of windows, and where its first element lies in the images (none: in the padding).
 #[inline(always)]
 fn each_run(
     g: &Geometry,
@@ -305,7 +314,9 @@ fn each_run(
     let [top, left, ..] = g.padding;
     let mut at = 0;
     for pixel in first..first + count {
-        let (n, oy, ox) = (pixel / (out_h * out_w), pixel / out_w % out_h, pixel % out_w);
+        let n = pixel / (out_h * out_w);
+        let oy = pixel / out_w % out_h;
+        let ox = pixel % out_w;
         for ky in 0..g.kernel {
             let y = (oy * g.stride + ky).wrapping_sub(top);
             if y >= g.h {

@@ -31,9 +31,11 @@ fn accumulate(out: &mut [f32], a: &[f32], b: &[f32]) {
 /// `[n, out_h, out_w, c]`; `finish` sees whole rows while they are in the cache.
 pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], finish: impl Fn(&mut [f32]) + Sync) -> Vec<f32> {
     let weight = by_tap(g, weight);
-    let (c, (out_h, out_w)) = (g.to, g.output());
+    let c = g.to;
+    let (out_h, out_w) = g.output();
     filled(g.output_len(), out_w * c, |row, y| {
-        let (n, oy) = (row / out_h, row % out_h);
+        let n = row / out_h;
+        let oy = row % out_h;
         // The kernel rows that lie inside the image, with the input's row for each.
         let inside = covered(g.kernel, g.h, 1, oy * g.stride, g.padding[0]);
         if inside.is_empty() {
@@ -70,7 +72,8 @@ fn row_of_any_size(g: &Geometry, columns: Range<usize>, x: &[f32], weight: &[f32
 #[inline(always)]
 fn row_3x3(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32]) {
     const BLOCK: usize = 16;
-    let (c, (_, out_w)) = (g.to, g.output());
+    let c = g.to;
+    let (_, out_w) = g.output();
     let left = covered(out_w, g.w, g.stride, 0, g.padding[1]).start;
     let right = covered(out_w, g.w, g.stride, 2, g.padding[1]).end.max(left);
     row_of_any_size(g, 0..left.min(out_w), x, weight, y);
@@ -109,10 +112,12 @@ fn row_3x3(g: &Geometry, x: &[f32], weight: &[f32], y: &mut [f32]) {
 /// Gradient of the input where windows lie more than a pixel apart.
 pub(super) fn strided_input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -> Vec<f32> {
     let weight = by_tap(g, weight);
-    let (c, (out_h, out_w)) = (g.to, g.output());
+    let c = g.to;
+    let (out_h, out_w) = g.output();
     let [top, left, ..] = g.padding;
     filled(g.n * g.h * g.w * c, g.w * c, |row, dx| {
-        let (n, iy) = (row / g.h, row % g.h);
+        let n = row / g.h;
+        let iy = row % g.h;
         vectorised(|| {
             for ky in 0..g.kernel {
                 let far = (iy + top).wrapping_sub(ky);
@@ -135,12 +140,14 @@ pub(super) fn strided_input_gradient(g: &Geometry, weight: &[f32], dy: &[f32]) -
 }
 
 pub(super) fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
-    let (c, (out_h, out_w)) = (g.to, g.output());
+    let c = g.to;
+    let (out_h, out_w) = g.output();
     let taps = g.kernel * g.kernel;
     let sums = parts(g.n * out_h).into_par_iter().map(|rows| {
         let mut dw = vec![0.0; taps * c];
         for row in rows {
-            let (n, oy) = (row / out_h, row % out_h);
+            let n = row / out_h;
+            let oy = row % out_h;
             let dy = &dy[row * out_w * c..][..out_w * c];
             for ky in 0..g.kernel {
                 let iy = (oy * g.stride + ky).wrapping_sub(g.padding[0]);
@@ -162,8 +169,8 @@ pub(super) fn weight_gradient(g: &Geometry, x: &[f32], dy: &[f32]) -> Vec<f32> {
     out
 }
 
-/// Adds to `dw` `[kernel, c]` what one row of the output and one of the input give. Blocks of channels: their sums stay in
-/// registers over the row.
+/// Adds to `dw` `[kernel, c]` what one row of the output and one of the input give. Blocks of channels: their sums stay
+/// in registers over the row.
 #[inline(always)]
 fn row_weight_gradient(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     const BLOCK: usize = 32;
@@ -177,7 +184,8 @@ fn row_weight_gradient(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
             let mut sums = [0.0; BLOCK];
             for ox in columns.clone() {
                 let ix = ox * g.stride + kx - g.padding[1];
-                let (x, dy) = (&x[ix * c + start..][..BLOCK], &dy[ox * c + start..][..BLOCK]);
+                let x = &x[ix * c + start..][..BLOCK];
+                let dy = &dy[ox * c + start..][..BLOCK];
                 for i in 0..BLOCK {
                     sums[i] += x[i] * dy[i];
                 }

@@ -57,14 +57,15 @@ pub(crate) fn vectorised<R>(f: impl FnOnce() -> R) -> R {
     Arch::new().dispatch(Run(f))
 }
 
-/// `total` in as many nearly equal ranges as there are threads: sums over them are the same in every run on as many threads.
+/// `total` in as many nearly equal ranges as there are threads: sums over them are the same in every run on as many
+/// threads.
 fn parts(total: usize) -> Vec<Range<usize>> {
     let n = rayon::current_num_threads().clamp(1, total.max(1));
     (0..n).map(|i| total * i / n..total * (i + 1) / n).collect()
 }
 
-/// A vector of `len` elements, written chunk by chunk on all threads: `fill` gets a chunk's number and the chunk, zeroed
-/// where its thread has just touched it.
+/// A vector of `len` elements, written chunk by chunk on all threads: `fill` gets a chunk's number and the chunk,
+/// zeroed where its thread has just touched it.
 fn filled(len: usize, chunk: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f32> {
     let mut values = Vec::with_capacity(len);
     values.spare_capacity_mut()[..len].par_chunks_mut(chunk.max(1)).enumerate().for_each(|(i, places)| {
@@ -110,7 +111,9 @@ impl<'a> Matrix<'a> {
 
 /// `out` = (`add` ? `out` : 0) + `a`·`b`, on this thread; `out` is row-major with `stride` elements from row to row.
 fn product(out: &mut [f32], stride: usize, add: bool, a: Matrix, b: Matrix) {
-    let (m, n, k) = (a.rows, b.columns, a.columns);
+    let m = a.rows;
+    let n = b.columns;
+    let k = a.columns;
     if m == 0 || n == 0 {
         return;
     }
@@ -118,8 +121,8 @@ fn product(out: &mut [f32], stride: usize, add: bool, a: Matrix, b: Matrix) {
     assert_eq!(k, b.rows, "inner sizes of a matrix product");
     assert!(k > 0 && stride >= n && (m - 1) * stride + n <= out.len(), "the product fits its place");
     assert!(last(&a) < a.values.len() && last(&b) < b.values.len(), "the factors lie inside their slices");
-    // SAFETY: the assertions above keep every element of the three matrices inside its slice; `out` is borrowed mutably,
-    // so it overlaps neither factor.
+    // SAFETY: the assertions above keep every element of the three matrices inside its slice; `out` is borrowed
+    // mutably, so it overlaps neither factor.
     unsafe {
         gemm::gemm(
             m,

@@ -1,5 +1,5 @@
-//! Batch normalisation (Ioffe and Szegedy 2015) with what follows it in one pass: y = activation(γ·(x − mean)/√(var + ε) + β
-//! (+ residual)), over the last axis of `[pixels, channels]`.
+//! Batch normalisation (Ioffe and Szegedy 2015) with what follows it in one pass: y = activation(γ·(x − mean)/√(var +
+//! ε) + β (+ residual)), over the last axis of `[pixels, channels]`.
 
 use super::{Activation, filled, parts, vectorised};
 use rayon::prelude::*;
@@ -17,7 +17,8 @@ fn rows(channels: usize) -> usize {
     (1 << 16) / channels.max(1) + 1
 }
 
-/// Walks through blocks of channels, widest first: `$body` sees the first channel as `$start` and the width as constant `$N`.
+/// Walks through blocks of channels, widest first: `$body` sees the first channel as `$start` and the width as constant
+/// `$N`.
 macro_rules! blocks_of_channels {
     ($channels:expr, $start:ident, $N:ident, $body:block) => {{
         let mut $start = 0;
@@ -50,7 +51,8 @@ pub fn statistics(channels: usize, x: &[f32]) -> Statistics {
             vectorised(|| {
                 blocks_of_channels!(channels, start, N, {
                     let about: [f32; N] = about[start..start + N].try_into().expect("N values");
-                    let (mut sum, mut squares) = ([0.0f32; N], [0.0f32; N]);
+                    let mut sum = [0.0f32; N];
+                    let mut squares = [0.0f32; N];
                     for row in x.chunks_exact(channels) {
                         let row = &row[start..start + N];
                         for i in 0..N {
@@ -128,8 +130,8 @@ pub struct Gradients {
     pub beta: Vec<f32>,
 }
 
-/// Turns `dy`, the gradient of the output, into that of the input, in place. `y` is what [`apply`] gave, where it has an
-/// activation; `residual`, if there was one, receives its gradient.
+/// Turns `dy`, the gradient of the output, into that of the input, in place. `y` is what [`apply`] gave, where it has
+/// an activation; `residual`, if there was one, receives its gradient.
 pub fn gradients(
     (x, y, dy): (&[f32], Option<&[f32]>, &mut [f32]),
     statistics: &Statistics,
@@ -152,10 +154,13 @@ pub fn gradients(
             vectorised(|| {
                 blocks_of_channels!(channels, start, N, {
                     let mean: [f32; N] = mean[start..start + N].try_into().expect("N values");
-                    let (mut sum, mut dot) = ([0.0f32; N], [0.0f32; N]);
+                    let mut sum = [0.0f32; N];
+                    let mut dot = [0.0f32; N];
                     let rows = x.chunks_exact(channels).zip(y.chunks_exact(channels)).zip(dy.chunks_exact(channels));
                     for ((x, y), dy) in rows {
-                        let (x, y, dy) = (&x[start..start + N], &y[start..start + N], &dy[start..start + N]);
+                        let x = &x[start..start + N];
+                        let y = &y[start..start + N];
+                        let dy = &dy[start..start + N];
                         for i in 0..N {
                             let g = Activation::gate(bounds, y[i], dy[i]);
                             sum[i] += g;
@@ -188,11 +193,13 @@ pub fn gradients(
     let [a, b, d] = &factors;
     let chunk = rows(channels) * channels;
     let one = |i: usize, dy: &mut [f32], mut dr: Option<&mut [f32]>| {
-        let (x, y) = (&x[i * chunk..], &y[i * chunk..]);
+        let x = &x[i * chunk..];
+        let y = &y[i * chunk..];
         vectorised(|| {
             for (row, dy) in dy.chunks_exact_mut(channels).enumerate() {
                 let at = row * channels;
-                let (x, y) = (&x[at..at + channels], &y[at..at + channels]);
+                let x = &x[at..at + channels];
+                let y = &y[at..at + channels];
                 if let Some(dr) = &mut dr {
                     for (c, dr) in dr[at..at + channels].iter_mut().enumerate() {
                         *dr = Activation::gate(bounds, y[c], dy[c]);

@@ -67,7 +67,9 @@ pub fn max_gradient(g: &Geometry, x: &[f32], y: &[f32], dy: &[f32]) -> Vec<f32> 
     let windows = if rows == g.h { out_h } else { 1 };
     filled(x.len(), rows * g.w * g.c, |i, dx| {
         let out = windows * out_w * g.c;
-        let (x, y, dy) = (&x[i * dx.len()..][..dx.len()], &y[i * out..][..out], &dy[i * out..][..out]);
+        let x = &x[i * dx.len()..][..dx.len()];
+        let y = &y[i * out..][..out];
+        let dy = &dy[i * out..][..out];
         if windows == 1 && g.kernel == 2 && g.w == 2 * out_w {
             return vectorised(|| row_of_pairs(g.c, x, y, dy, dx));
         }
@@ -76,7 +78,8 @@ pub fn max_gradient(g: &Geometry, x: &[f32], y: &[f32], dy: &[f32]) -> Vec<f32> 
             for (window, (y, dy)) in y.chunks_exact(g.c).zip(dy.chunks_exact(g.c)).enumerate() {
                 left.copy_from_slice(dy);
                 g.each_tap(window / out_w, window % out_w, |at| {
-                    let (x, dx) = (&x[at..at + g.c], &mut dx[at..at + g.c]);
+                    let x = &x[at..at + g.c];
+                    let dx = &mut dx[at..at + g.c];
                     for (((dx, x), y), left) in dx.iter_mut().zip(x).zip(y).zip(&mut left) {
                         let hit = *x == *y;
                         *dx += if hit { *left } else { 0.0 };
@@ -97,12 +100,25 @@ fn row_of_pairs(c: usize, x: &[f32], y: &[f32], dy: &[f32], dx: &mut [f32]) {
     let gradients = dx_top.chunks_exact_mut(2 * c).zip(dx_bottom.chunks_exact_mut(2 * c));
     let outputs = y.chunks_exact(c).zip(dy.chunks_exact(c));
     for (((top, bottom), (dx_top, dx_bottom)), (y, dy)) in inputs.zip(gradients).zip(outputs) {
-        let ((x0, x1), (x2, x3)) = (top.split_at(c), bottom.split_at(c));
-        let ((d0, d1), (d2, d3)) = (dx_top.split_at_mut(c), dx_bottom.split_at_mut(c));
-        let (x0, x1, x2, x3, y, dy) = (&x0[..c], &x1[..c], &x2[..c], &x3[..c], &y[..c], &dy[..c]);
-        let (d0, d1, d2, d3) = (&mut d0[..c], &mut d1[..c], &mut d2[..c], &mut d3[..c]);
+        let (x0, x1) = top.split_at(c);
+        let (x2, x3) = bottom.split_at(c);
+        let (d0, d1) = dx_top.split_at_mut(c);
+        let (d2, d3) = dx_bottom.split_at_mut(c);
+        let x0 = &x0[..c];
+        let x1 = &x1[..c];
+        let x2 = &x2[..c];
+        let x3 = &x3[..c];
+        let y = &y[..c];
+        let dy = &dy[..c];
+        let d0 = &mut d0[..c];
+        let d1 = &mut d1[..c];
+        let d2 = &mut d2[..c];
+        let d3 = &mut d3[..c];
         for i in 0..c {
-            let (h0, h1, h2, h3) = (x0[i] == y[i], x1[i] == y[i], x2[i] == y[i], x3[i] == y[i]);
+            let h0 = x0[i] == y[i];
+            let h1 = x1[i] == y[i];
+            let h2 = x2[i] == y[i];
+            let h3 = x3[i] == y[i];
             d0[i] = if h0 { dy[i] } else { 0.0 };
             d1[i] = if h1 & !h0 { dy[i] } else { 0.0 };
             d2[i] = if h2 & !h1 & !h0 { dy[i] } else { 0.0 };

@@ -7,8 +7,8 @@ use burn::tensor::Device;
 const TABLE: [(usize, usize, usize, usize); 7] =
     [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)];
 
-/// Stem, the first `blocks` inverted residuals, and a last 1×1 convolution of `last` channels (0: none); also the channels
-/// they end with.
+/// Stem, the first `blocks` inverted residuals, and a last 1×1 convolution of `last` channels (0: none); also the
+/// channels they end with.
 pub(super) fn stages(channels: usize, blocks: usize, last: usize, device: &Device) -> (Vec<Stage>, usize) {
     let relu6 = |stride, groups| ConvShape { stride, padding: same(stride), groups, activation: Activation::Relu6 };
     let one = |conv| Stage::of(vec![conv], Join::None, Pool::None);

@@ -1,10 +1,10 @@
 //! The networks, as one burn module: stages of convolutions, then a head. One file for each family that has a name.
 //!
-//! A plain CNN, MobileNetV2, ResNet50 and DenseNet121 differ in which convolutions a stage holds and how its output joins its
-//! input, so each is a [`Network`]; export, weight loading and feature caching follow that structure.
+//! A plain CNN, MobileNetV2, ResNet50 and DenseNet121 differ in which convolutions a stage holds and how its output
+//! joins its input, so each is a [`Network`]; export, weight loading and feature caching follow that structure.
 //!
-//! On the CPU the forward pass runs channels-last on Hilum's [operators](crate::operators); [`Operators::Burn`] runs the same
-//! network on burn's own, on any device.
+//! On the CPU the forward pass runs channels-last on Hilum's [operators](crate::operators); [`Operators::Burn`] runs
+//! the same network on burn's own, on any device.
 
 mod densenet121;
 mod mobilenet_v2;
@@ -138,8 +138,10 @@ impl Conv {
         let mut weight = values(self.weight.val());
         let mut bias = self.bias.as_ref().map_or(vec![0.0; dims[0]], |b| values(b.val()));
         if let Some(n) = &self.norm {
-            let (gamma, beta) = (values(n.gamma.val()), values(n.beta.val()));
-            let (mean, var) = (values(n.running_mean.value()), values(n.running_var.value()));
+            let gamma = values(n.gamma.val());
+            let beta = values(n.beta.val());
+            let mean = values(n.running_mean.value());
+            let var = values(n.running_var.value());
             let per_channel = weight.len() / dims[0];
             for c in 0..dims[0] {
                 let scale = gamma[c] / (var[c] + n.epsilon as f32).sqrt();
@@ -158,7 +160,8 @@ fn trains(norm: &BatchNorm, x: &Tensor<4>) -> bool {
 
 /// Channels-last batch norm of a training step; updates the running statistics as burn does.
 fn normalise(norm: &BatchNorm, x: Tensor<4>, residual: Option<Tensor<4>>, activation: Activation) -> Tensor<4> {
-    let (gamma, beta) = (norm.gamma.val(), norm.beta.val());
+    let gamma = norm.gamma.val();
+    let beta = norm.beta.val();
     let (y, mean, variance) = operators::normalise(x, gamma, beta, residual, norm.epsilon, activation);
     for (running, now) in [(&norm.running_mean, mean), (&norm.running_var, variance)] {
         let kept = running.value_sync().mul_scalar(1.0 - norm.momentum);
@@ -324,7 +327,8 @@ impl Network {
         operators: Operators,
         device: &Device,
     ) -> Network {
-        let (mut from, mut dense) = (channels as usize, None);
+        let mut from = channels as usize;
+        let mut dense = None;
         let (stages, dropout) = match spec {
             NetworkSpec::Cnn { channels, batch_norm, head, dropout } => {
                 let mut stages = Vec::new();
@@ -368,7 +372,8 @@ impl Network {
         network
     }
 
-    /// Draws all random weights now, in the order of the forward pass: burn would draw each where and when it is first used.
+    /// Draws all random weights now, in the order of the forward pass: burn would draw each where and when it is first
+    /// used.
     fn draw(&self) {
         for conv in self.stages.iter().flat_map(|s| s.convs.iter().chain(&s.shortcut)) {
             conv.weight.val();
@@ -476,8 +481,9 @@ mod tests {
         assert_same(NetworkSpec::MobilenetV2 { blocks: 5, last: 64, frozen: 0, dropout: 0.0 }, 32, 2e-3);
     }
 
-    /// Fifty layers of batch norm over few pixels amplify the last digits: 0.05 was seen. How much depends on the weights, which tests
-    /// that run beside this one draw from the same generator. A layer that is wired wrongly gives another result altogether.
+    /// Fifty layers of batch norm over few pixels amplify the last digits: 0.05 was seen. How much depends on the
+    /// weights, which tests that run beside this one draw from the same generator. A layer that is wired wrongly gives
+    /// another result altogether.
     const DEEP: f64 = 0.25;
 
     #[test]

@@ -27,9 +27,9 @@ pub enum WeightsError {
 }
 
 impl Network {
-    /// Loads torchvision's weights from `path` into the stages; the head keeps its own. Where the network takes grey images,
-    /// the three colour planes of the first convolution are summed: on a grey image repeated three times that is the same
-    /// function.
+    /// Loads torchvision's weights from `path` into the stages; the head keeps its own. Where the network takes grey
+    /// images, the three colour planes of the first convolution are summed: on a grey image repeated three times that
+    /// is the same function.
     pub fn load_torchvision(mut self, path: &Path, device: &Device) -> Result<Network, WeightsError> {
         let bad = |reason: String| WeightsError::Unreadable { path: path.to_owned(), reason };
         let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;

@@ -1,0 +1,183 @@
+//! What a scan says: one record, which text, JSON, display and log all read.
+
+use crate::image::Origin;
+use crate::model::Model;
+use crate::stages::StageTimes;
+use serde::{Deserialize, Serialize};
+
+/// The version of [`Record`]; another one means that a key changed its meaning or is gone.
+pub const SCHEMA: u32 = 1;
+
+/// The sentence at the foot of every finding.
+pub const DISCLAIMER: &str = "Screening support, not a diagnosis";
+
+/// One radiograph: what was found, or why nothing can be said.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// [`SCHEMA`] of the program that wrote it.
+    pub schema: u32,
+    /// The image file as it was given.
+    pub file: String,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a radiograph.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// The network's answer.
+    Finding(Finding),
+    /// There is none.
+    Refusal(Refusal),
+}
+
+/// Why there is no finding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// What is wrong and what to do, for a person.
+    pub sentence: String,
+}
+
+/// What the network says of a radiograph, and how it came to it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// SHA-256 of the file, hexadecimal.
+    pub sha256: String,
+    /// The label that is looked for.
+    pub looked_for: String,
+    /// The label that the decision gives: `looked_for`, or the negative one.
+    pub label: String,
+    /// Probability of `looked_for`.
+    pub probability: f32,
+    /// Probability at or above the operating point.
+    pub positive: bool,
+    /// The operating point.
+    pub operating_point: Decision,
+    /// The model.
+    pub model: ModelId,
+    /// The image.
+    pub image: ImageInfo,
+    /// Milliseconds that each stage took; 0 for those that did not run.
+    pub latency_ms: StageTimes,
+    /// Milliseconds that the board has for all stages.
+    pub budget_ms: f64,
+    /// The board, by the name of its file.
+    pub board: String,
+}
+
+/// The threshold of a decision, and how it fared on validation images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Positive from this probability on.
+    pub threshold: f32,
+    /// Sensitivity on the validation images.
+    pub sensitivity: f32,
+    /// Specificity on the validation images.
+    pub specificity: f32,
+    /// Validation images; 0 where it was not tuned.
+    pub images: u32,
+}
+
+/// The model of a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelId {
+    /// Name of the recipe.
+    pub name: String,
+    /// Version of the Hilum that trained it.
+    pub version: String,
+    /// SHA-256 that binds weights and threshold.
+    pub digest: String,
+    /// `hilum`, `onnx-int8` or `onnx-fp32`.
+    pub format: String,
+}
+
+/// The image of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageInfo {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// How it was stored.
+    pub origin: Origin,
+}
+
+impl Record {
+    /// The record of `file`.
+    pub fn new(file: String, outcome: Outcome) -> Record {
+        Record { schema: SCHEMA, file, outcome }
+    }
+
+    /// The record of a `file` of which nothing can be said.
+    pub fn refused(file: String, sentence: String) -> Record {
+        Record::new(file, Outcome::Refusal(Refusal { sentence }))
+    }
+}
+
+impl Finding {
+    /// The finding in words, for a person.
+    pub fn in_words(&self) -> String {
+        match self.positive {
+            true => format!("{} suspected", self.looked_for),
+            false => format!("no sign of {}", self.looked_for),
+        }
+    }
+
+    /// True if all stages together took no longer than the board has for them.
+    pub fn within_budget(&self) -> bool {
+        self.latency_ms.total() <= self.budget_ms
+    }
+}
+
+impl ModelId {
+    /// Identity of `model`.
+    pub fn of(model: &Model) -> ModelId {
+        let provenance = &model.contract.provenance;
+        ModelId {
+            name: provenance.name.clone(),
+            version: provenance.version.clone(),
+            digest: model.digest.clone(),
+            format: model.format.name().to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::image::{Format, Photometric};
+
+    pub(crate) fn example(positive: bool) -> Finding {
+        Finding {
+            sha256: "00".repeat(32),
+            looked_for: "PNEUMONIA".into(),
+            label: if positive { "PNEUMONIA" } else { "NORMAL" }.into(),
+            probability: if positive { 0.93 } else { 0.08 },
+            positive,
+            operating_point: Decision { threshold: 0.41, sensitivity: 0.95, specificity: 0.9, images: 784 },
+            model: ModelId {
+                name: "mobilenet-v2".into(),
+                version: "0.1.0".into(),
+                digest: "0123abcd".repeat(8),
+                format: "hilum".into(),
+            },
+            image: ImageInfo {
+                width: 640,
+                height: 480,
+                origin: Origin { format: Format::Jpeg, bits_used: 8, photometric: Photometric::BlackIsZero },
+            },
+            latency_ms: StageTimes { read: 2.0, decode: 30.0, infer: 10.0, ..StageTimes::default() },
+            budget_ms: 455.0,
+            board: "host".into(),
+        }
+    }
+
+    #[test]
+    fn records_survive_the_log_format() {
+        let finding = Record::new("a.png".into(), Outcome::Finding(example(true)));
+        for record in [finding, Record::refused("b.png".into(), "the file is empty".into())] {
+            let bytes = postcard::to_stdvec(&record).unwrap();
+            assert_eq!(postcard::from_bytes::<Record>(&bytes).unwrap(), record);
+        }
+    }
+}

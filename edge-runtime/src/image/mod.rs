@@ -1,0 +1,21 @@
+//! Files to grey planes.
+//!
+//! Every file is hostile until decoded: its size, its declared dimensions and its contrast are bounded before anything
+//! is believed. Decoding is stages: container ([`Format`]) → samples ([`samples`]) → depth and polarity ([`depth`]) →
+//! an 8-bit [`GreyPlane`], which with its [`Origin`] is a [`Radiograph`].
+
+pub mod decode;
+pub mod depth;
+pub mod folder;
+mod format;
+mod picture;
+mod plane;
+pub mod preprocess;
+pub mod samples;
+pub mod source;
+
+pub use decode::{Origin, Radiograph, RadiographError};
+pub use depth::Photometric;
+pub use format::Format;
+pub use picture::Picture;
+pub use plane::{GreyPlane, Rectangle};

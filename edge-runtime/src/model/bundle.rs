@@ -1,0 +1,187 @@
+//! The device bundle, `model.hilum`: contract and integer network bound by one digest. `docs/bundle-format.md`
+//! specifies the bytes.
+
+use super::contract::{Contract, ContractError};
+use crate::network::{Network, NetworkError};
+use crate::operators::Op;
+use crate::process::files::{hex, sha256, write_atomically};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// The first eight bytes. The carriage return and line feed are there to be hurt by a text-mode transfer.
+pub const MAGIC: [u8; 8] = *b"HILUM\0\r\n";
+/// The newest format version; version 2, without float islands, is read too. Version 1 had no dilation and fewer
+/// operators.
+pub const VERSION: u16 = 3;
+/// Bytes before the payload.
+pub const HEADER: usize = 48;
+
+/// What a bundle holds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Bundle {
+    /// What the model promises.
+    pub contract: Contract,
+    /// The network.
+    pub network: Network,
+}
+
+/// Why a bundle is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    /// Wrong magic.
+    #[error("not a Hilum bundle")]
+    NotABundle,
+    /// From another time.
+    #[error(
+        "bundle format {0} is not known here (format {VERSION} is): update edge-runtime, or quantise the model again"
+    )]
+    Version(u16),
+    /// Flags that mean something to another version.
+    #[error("bundle flags {0:#06x} are not known here: update edge-runtime, or quantise the model again")]
+    Flags(u16),
+    /// Wrong length.
+    #[error("the bundle is cut or has bytes added ({found} bytes where {expected} are declared): copy it again")]
+    Length {
+        /// Bytes there are.
+        found: usize,
+        /// Bytes there should be.
+        expected: usize,
+    },
+    /// A bit flipped.
+    #[error("the bundle is damaged: its digest does not match its content; copy it again")]
+    Digest,
+    /// Right digest, wrong content.
+    #[error("the bundle cannot be read ({0}); quantise the model again")]
+    Content(String),
+    /// The contract contradicts itself.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+    /// The network is not sound.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+}
+
+impl Bundle {
+    /// The bundle's bytes and the digest that names them, hexadecimal.
+    pub fn encode(&self) -> (Vec<u8>, String) {
+        let payload = postcard::to_stdvec(self).expect("plain data always serialises");
+        let digest = sha256(&payload);
+        let mut bytes = Vec::with_capacity(HEADER + payload.len());
+        bytes.extend(MAGIC);
+        bytes.extend(self.version().to_le_bytes());
+        bytes.extend(0u16.to_le_bytes());
+        bytes.extend((payload.len() as u32).to_le_bytes());
+        bytes.extend(digest);
+        bytes.extend(payload);
+        (bytes, hex(&digest))
+    }
+
+    /// The oldest version that has what the bundle holds, so that devices in the field read what they can run.
+    fn version(&self) -> u16 {
+        let islands = self.network.nodes.iter().any(|n| matches!(n.op, Op::Float(_)));
+        if islands { VERSION } else { 2 }
+    }
+
+    /// Checks and reads a bundle; also gives its digest. Nothing of the payload is believed before the digest matches.
+    pub fn decode(bytes: &[u8]) -> Result<(Bundle, String), BundleError> {
+        if !bytes.starts_with(&MAGIC) {
+            return Err(BundleError::NotABundle);
+        }
+        let Some((header, payload)) = bytes.split_at_checked(HEADER) else {
+            return Err(BundleError::Length { found: bytes.len(), expected: HEADER });
+        };
+        let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        if !(2..=VERSION).contains(&word(8)) {
+            return Err(BundleError::Version(word(8)));
+        }
+        if word(10) != 0 {
+            return Err(BundleError::Flags(word(10)));
+        }
+        let declared = u32::from_le_bytes([header[12], header[13], header[14], header[15]]) as usize;
+        if payload.len() != declared {
+            return Err(BundleError::Length { found: bytes.len(), expected: HEADER.saturating_add(declared) });
+        }
+        let digest = sha256(payload);
+        if digest != header[16..48] {
+            return Err(BundleError::Digest);
+        }
+        let (bundle, rest): (Bundle, &[u8]) =
+            postcard::take_from_bytes(payload).map_err(|e| BundleError::Content(e.to_string()))?;
+        if !rest.is_empty() {
+            return Err(BundleError::Content("bytes are left over".into()));
+        }
+        bundle.contract.check()?;
+        bundle.network.check()?;
+        if bundle.version() != word(8) {
+            return Err(BundleError::Content("its layers belong to another format version than it declares".into()));
+        }
+        Ok((bundle, hex(&digest)))
+    }
+
+    /// Writes the bundle whole or not at all; gives its digest.
+    pub fn save(&self, path: &Path) -> std::io::Result<String> {
+        let (bytes, digest) = self.encode();
+        write_atomically(path, &bytes)?;
+        Ok(digest)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::model::contract::tests::example;
+    use crate::network::{Node, Value, Weights};
+    use crate::operators::{Float, Logits};
+
+    pub(crate) fn tiny() -> Bundle {
+        let node = |name: &str, op, output| Node { name: name.into(), op, inputs: vec![0], output, low: 0, high: 255 };
+        let weights = Weights { codes: vec![1; 512], scales: vec![0.01; 2], bias: vec![0, 5] };
+        let network = Network {
+            values: vec![Value { shape: [16, 16, 1], scale: 1.0 / 128.0, zero_point: 128 }],
+            nodes: vec![node("logits", Logits { weights }.into(), None)],
+            map: None,
+        };
+        Bundle { contract: example(), network }
+    }
+
+    #[test]
+    fn a_bundle_round_trips() {
+        let (bytes, digest) = tiny().encode();
+        let (back, read) = Bundle::decode(&bytes).unwrap();
+        assert_eq!((back, read), (tiny(), digest));
+    }
+
+    #[test]
+    fn only_float_islands_ask_for_the_newest_version() {
+        let mut b = tiny();
+        assert_eq!(b.encode().0[8], 2);
+        b.network.nodes[0].op = Float { model: vec![1, 2, 3] }.into();
+        let (mut bytes, digest) = b.encode();
+        assert_eq!((bytes[8], Bundle::decode(&bytes).unwrap()), (3, (b, digest)));
+        bytes[8] = 2;
+        assert!(matches!(Bundle::decode(&bytes), Err(BundleError::Content(_))));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_noticed() {
+        let (bytes, _) = tiny().encode();
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1 << (at % 8);
+            assert!(Bundle::decode(&bad).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn every_cut_is_noticed() {
+        let (bytes, _) = tiny().encode();
+        assert!((0..bytes.len()).all(|n| Bundle::decode(&bytes[..n]).is_err()));
+    }
+
+    #[test]
+    fn an_unsound_network_is_refused_even_with_a_right_digest() {
+        let mut b = tiny();
+        b.network.nodes[0].inputs = vec![7];
+        assert!(matches!(Bundle::decode(&b.encode().0), Err(BundleError::Network(_))));
+    }
+}

@@ -1,0 +1,108 @@
+//! A record as one line of JSON, which `docs/finding.md` specifies.
+
+use super::rounded;
+use crate::finding::{DISCLAIMER, Finding, ModelId, Outcome, Record};
+use crate::image::Format;
+use crate::stages::{Stage, StageTimes};
+use serde::Serialize;
+
+#[derive(Serialize)]
+struct FindingLine<'a> {
+    schema: u32,
+    file: &'a str,
+    sha256: &'a str,
+    label: &'a str,
+    probability: f32,
+    threshold: f32,
+    positive: bool,
+    model: &'a ModelId,
+    image: Image,
+    latency_ms: Latency,
+    budget_ms: f64,
+    within_budget: bool,
+    board: &'a str,
+    disclaimer: &'static str,
+}
+
+#[derive(Serialize)]
+struct Image {
+    width: u32,
+    height: u32,
+    format: Format,
+}
+
+#[derive(Serialize)]
+struct Latency {
+    #[serde(flatten)]
+    stages: StageTimes,
+    total: f64,
+}
+
+#[derive(Serialize)]
+struct RefusalLine<'a> {
+    schema: u32,
+    file: &'a str,
+    error: &'a str,
+}
+
+/// `record` as one line, without its end.
+pub fn line(record: &Record) -> String {
+    let Record { schema, file, outcome } = record;
+    let line = match outcome {
+        Outcome::Finding(finding) => serde_json::to_string(&finding_line(*schema, file, finding)),
+        Outcome::Refusal(refusal) => {
+            serde_json::to_string(&RefusalLine { schema: *schema, file, error: &refusal.sentence })
+        }
+    };
+    line.expect("plain data always serialises")
+}
+
+fn finding_line<'a>(schema: u32, file: &'a str, finding: &'a Finding) -> FindingLine<'a> {
+    let mut stages = finding.latency_ms;
+    for stage in Stage::ALL {
+        stages[*stage] = rounded(stages[*stage]);
+    }
+    let image = &finding.image;
+    FindingLine {
+        schema,
+        file,
+        sha256: &finding.sha256,
+        label: &finding.label,
+        probability: finding.probability,
+        threshold: finding.operating_point.threshold,
+        positive: finding.positive,
+        model: &finding.model,
+        image: Image { width: image.width, height: image.height, format: image.origin.format },
+        latency_ms: Latency { stages, total: rounded(finding.latency_ms.total()) },
+        budget_ms: finding.budget_ms,
+        within_budget: finding.within_budget(),
+        board: &finding.board,
+        disclaimer: DISCLAIMER,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::tests::example;
+
+    #[test]
+    fn a_finding_has_its_keys_in_order() {
+        let record = Record::new("a.jpeg".into(), Outcome::Finding(example(true)));
+        let value: serde_json::Value = serde_json::from_str(&line(&record)).unwrap();
+        let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(
+            keys.join(" "),
+            "schema file sha256 label probability threshold positive model image latency_ms budget_ms within_budget \
+             board disclaimer"
+        );
+        assert_eq!(value["latency_ms"]["total"], 42.0);
+        assert_eq!(value["image"]["format"], "JPEG");
+    }
+
+    #[test]
+    fn a_refusal_says_why() {
+        let record = Record::refused("b.png".into(), "the file is empty".into());
+        assert_eq!(line(&record), r#"{"schema":1,"file":"b.png","error":"the file is empty"}"#);
+    }
+}

@@ -1,0 +1,9 @@
+//! Records as people and machines read them.
+
+pub mod json;
+pub mod text;
+
+/// Thousandths: what milliseconds are printed in.
+pub fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}

@@ -1,0 +1,43 @@
+//! A finding as a person reads it in a terminal.
+
+use crate::finding::Finding;
+
+/// `finding` of `file`, on a board whose title is `board`.
+pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
+    let total = finding.latency_ms.total();
+    let ran = finding.latency_ms.iter().filter(|(_, ms)| *ms > 0.0);
+    let stages: Vec<String> = ran.map(|(stage, ms)| format!("{} {ms:.1}", stage.name())).collect();
+    let point = &finding.operating_point;
+    let basis = match point.images {
+        0 => "operating point not tuned".to_owned(),
+        n => format!(
+            "chosen for sensitivity {:.1} %, specificity {:.1} % on {n} validation images",
+            point.sensitivity * 100.0,
+            point.specificity * 100.0
+        ),
+    };
+    let relation = if finding.positive { "at or above" } else { "below" };
+    let fits = if finding.within_budget() { "within" } else { "OVER" };
+    format!(
+        "{file}\n  Finding      {}\n  Probability  {:.3}, {relation} the operating point {:.3} ({basis})\n  \
+         Latency      {} = {total:.1} ms, {fits} the {:.0} ms budget of {board}\n  \
+         For research and screening support, not a diagnosis: a clinician decides.",
+        finding.in_words(),
+        finding.probability,
+        point.threshold,
+        stages.join(" + "),
+        finding.budget_ms,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::finding::tests::example;
+
+    #[test]
+    fn a_person_reads_the_finding_and_that_it_is_none() {
+        let text = super::finding("a.jpeg", &example(false), "This computer");
+        assert!(text.contains("no sign of PNEUMONIA") && text.contains("not a diagnosis"), "{text}");
+        assert!(text.contains("read 2.0 + decode 30.0 + infer 10.0 = 42.0 ms, within the 455 ms budget"), "{text}");
+    }
+}

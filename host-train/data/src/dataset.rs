@@ -1,0 +1,206 @@
+//! A data set: its images, who they are of, and on which side of the split each is.
+
+use crate::manifest;
+use crate::readers::kermany;
+use crate::{Labels, Split};
+use edge_runtime::image::source::read_file;
+use edge_runtime::process::files::hex;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// One image of a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Item {
+    /// Path relative to the data folder, with `/`.
+    pub file: String,
+    /// Index in [`Dataset::labels`].
+    pub label: usize,
+    /// Who it is of.
+    pub patient: String,
+    /// SHA-256 of the file.
+    pub sha256: String,
+    /// What its pixels are like, once they have been decoded.
+    pub pixels: Option<PixelStatistics>,
+    /// Where the image goes.
+    pub split: Split,
+}
+
+/// Size and grey levels of an image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PixelStatistics {
+    /// Columns.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Mean grey level, 0 to 255.
+    pub mean: f32,
+    /// Standard deviation of the grey levels.
+    pub std: f32,
+}
+
+/// A file that is no radiograph, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unreadable {
+    /// The file.
+    pub path: PathBuf,
+    /// Why, for a person.
+    pub reason: String,
+}
+
+/// A data set with its split.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    /// The folder that `Item::file` is relative to.
+    pub root: PathBuf,
+    /// The classes.
+    pub labels: Labels,
+    /// All images, by path.
+    pub items: Vec<Item>,
+    /// Files that could not be read.
+    pub unreadable: Vec<Unreadable>,
+    /// What a person should know about the split, one sentence each.
+    pub remarks: Vec<String>,
+}
+
+/// Why a data set cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DatasetError {
+    /// A folder or manifest cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The path.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// No folder is called like a class.
+    #[error("{root}: no images under {folders} (directly, or in `train/`, `val/`, `test/`)")]
+    NoImages {
+        /// The data set.
+        root: PathBuf,
+        /// The folders that were looked for.
+        folders: String,
+    },
+    /// The manifest is not what `prepare` writes.
+    #[error("{path}: not a manifest of `host-train prepare` ({reason})")]
+    Manifest {
+        /// The manifest.
+        path: PathBuf,
+        /// What the CSV reader said.
+        reason: String,
+    },
+    /// A split has no image of one class.
+    #[error("{root}: the {split} split has no {label} image")]
+    EmptyClass {
+        /// The data set.
+        root: PathBuf,
+        /// The split.
+        split: &'static str,
+        /// The class.
+        label: String,
+    },
+}
+
+impl Dataset {
+    /// Opens a folder (its `manifest.csv` if it has one) or a manifest file. Files are read for their digests, and not
+    /// decoded.
+    pub fn open(path: &Path, seed: u64, progress: impl Fn(usize, usize) + Sync) -> Result<Dataset, DatasetError> {
+        if path.is_file() {
+            return manifest::read(path);
+        }
+        let manifest = path.join("manifest.csv");
+        if manifest.is_file() { manifest::read(&manifest) } else { Dataset::index(path, seed, progress) }
+    }
+
+    /// Lists the images in the Kermany layout under `root` and splits them. `progress(done, of)` is called for each
+    /// file.
+    pub fn index(root: &Path, seed: u64, progress: impl Fn(usize, usize) + Sync) -> Result<Dataset, DatasetError> {
+        // Absolute, so that a manifest serves wherever it is put.
+        let io = |source| DatasetError::Io { path: root.to_owned(), source };
+        let root = std::fs::canonicalize(root).map_err(io)?;
+        let labels = kermany::labels();
+        let entries = kermany::entries(&root, &labels)?;
+        let done = AtomicUsize::new(0);
+        let digest = |entry: &kermany::Entry| {
+            progress(done.fetch_add(1, Ordering::Relaxed) + 1, entries.len());
+            let unreadable = |e: edge_runtime::image::RadiographError| Unreadable {
+                path: entry.path.clone(),
+                reason: e.to_string(),
+            };
+            read_file(&entry.path).map(|source| source.sha256).map_err(unreadable)
+        };
+        let digests: Vec<Result<String, Unreadable>> = entries.par_iter().map(digest).collect();
+        let mut indexed = Vec::new();
+        let mut unreadable = Vec::new();
+        for (entry, digest) in entries.into_iter().zip(digests) {
+            match digest {
+                Ok(sha256) => indexed.push((entry.item(&root, sha256), entry.split)),
+                Err(e) => unreadable.push(e),
+            }
+        }
+        if indexed.is_empty() {
+            return Err(kermany::no_images(root, &labels));
+        }
+        indexed.sort_by(|a, b| a.0.file.cmp(&b.0.file));
+        let (mut items, given): (Vec<Item>, Vec<Option<Split>>) = indexed.into_iter().unzip();
+        let (splits, remarks) = crate::split::assign(&items, &given, labels.len(), seed);
+        items.iter_mut().zip(splits).for_each(|(item, split)| item.split = split);
+        Ok(Dataset { root, labels, items, unreadable, remarks })
+    }
+
+    /// The file of `item`.
+    pub fn path(&self, item: &Item) -> PathBuf {
+        self.root.join(&item.file)
+    }
+
+    /// SHA-256 over file names, labels, digests and splits: the same for the same data, wherever it lies.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for i in &self.items {
+            hash.update(format!("{}\t{}\t{}\t{}\n", i.file, i.label, i.sha256, i.split.name()));
+        }
+        hex(&hash.finalize())
+    }
+
+    /// The images of `split`.
+    pub fn of(&self, split: Split) -> Vec<&Item> {
+        self.items.iter().filter(|i| i.split == split).collect()
+    }
+
+    /// The images of `split`, refused unless every class is there.
+    pub fn require(&self, split: Split) -> Result<Vec<&Item>, DatasetError> {
+        let items = self.of(split);
+        for (label, name) in self.labels.names().iter().enumerate() {
+            if !items.iter().any(|i| i.label == label) {
+                let label = name.clone();
+                return Err(DatasetError::EmptyClass { root: self.root.clone(), split: split.name(), label });
+            }
+        }
+        Ok(items)
+    }
+
+    /// True for each of `items` that has the label that is looked for.
+    pub fn truths(&self, items: &[&Item]) -> Vec<bool> {
+        self.labels.truths(items.iter().map(|i| i.label))
+    }
+
+    /// Leaves out the images in `unreadable`.
+    pub fn leave_out(&mut self, unreadable: Vec<Unreadable>) {
+        let gone: std::collections::HashSet<&Path> = unreadable.iter().map(|u| u.path.as_path()).collect();
+        let root = &self.root;
+        self.items.retain(|i| !gone.contains(root.join(&i.file).as_path()));
+        self.unreadable.extend(unreadable);
+    }
+
+    /// Groups of files with the same content.
+    pub fn duplicates(&self) -> Vec<Vec<&Item>> {
+        let mut by_digest: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
+        for i in &self.items {
+            by_digest.entry(&i.sha256).or_default().push(i);
+        }
+        by_digest.into_values().filter(|g| g.len() > 1).collect()
+    }
+}

@@ -1,0 +1,18 @@
+//! Data sets and judgement: folders and manifests, their split by patient, a model over a split, metrics, the operating
+//! point. The quantiser and training both stand on this; it knows neither.
+
+#![forbid(unsafe_code)]
+
+pub mod dataset;
+pub mod evaluation;
+pub mod frames;
+mod labels;
+pub mod manifest;
+pub mod metrics;
+pub mod operating_point;
+pub mod readers;
+pub mod split;
+
+pub use dataset::{Dataset, DatasetError, Item, PixelStatistics};
+pub use labels::Labels;
+pub use split::{Selection, Split};

@@ -1,0 +1,101 @@
+//! The manifest: a comment with the root folder, then CSV, one row an image.
+
+use crate::dataset::{Dataset, DatasetError, Item, PixelStatistics};
+use crate::readers::kermany;
+use crate::split::Split;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// A row. Columns of pixels are empty where an image was never decoded.
+#[derive(Serialize, Deserialize)]
+struct Row {
+    file: String,
+    label: usize,
+    patient: String,
+    sha256: String,
+    width: Option<u32>,
+    height: Option<u32>,
+    mean: Option<f32>,
+    std: Option<f32>,
+    split: Split,
+}
+
+impl From<&Item> for Row {
+    fn from(item: &Item) -> Row {
+        let pixels = item.pixels;
+        Row {
+            file: item.file.clone(),
+            label: item.label,
+            patient: item.patient.clone(),
+            sha256: item.sha256.clone(),
+            width: pixels.map(|p| p.width),
+            height: pixels.map(|p| p.height),
+            mean: pixels.map(|p| p.mean),
+            std: pixels.map(|p| p.std),
+            split: item.split,
+        }
+    }
+}
+
+impl From<Row> for Item {
+    fn from(row: Row) -> Item {
+        let pixels = match (row.width, row.height, row.mean, row.std) {
+            (Some(width), Some(height), Some(mean), Some(std)) => Some(PixelStatistics { width, height, mean, std }),
+            _ => None,
+        };
+        Item { file: row.file, label: row.label, patient: row.patient, sha256: row.sha256, pixels, split: row.split }
+    }
+}
+
+/// Reads a manifest; its files lie beside it, or under the folder in its first comment.
+pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
+    let bad = |reason: String| DatasetError::Manifest { path: path.to_owned(), reason };
+    let io = |source| DatasetError::Io { path: path.to_owned(), source };
+    let text = std::fs::read_to_string(path).map_err(io)?;
+    let (first, _) = text.split_once('\n').unwrap_or((&text, ""));
+    let root = first.strip_prefix("# root: ").ok_or_else(|| bad("its first line names no root".into()))?;
+    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
+    let rows: Result<Vec<Row>, _> = reader.deserialize().collect();
+    let items: Vec<Item> = rows.map_err(|e| bad(e.to_string()))?.into_iter().map(Item::from).collect();
+    let labels = kermany::labels();
+    if items.is_empty() || items.iter().any(|i| i.label >= labels.len()) {
+        return Err(bad(format!("no rows, or a label that is none of 0 to {}", labels.len() - 1)));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Ok(Dataset { root: folder.join(root.trim()), labels, items, unreadable: vec![], remarks: vec![] })
+}
+
+/// The text of the manifest of `dataset`.
+pub fn write(dataset: &Dataset) -> String {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    for item in &dataset.items {
+        writer.serialize(Row::from(item)).expect("rows of plain values serialise");
+    }
+    let rows = String::from_utf8(writer.into_inner().expect("memory does not fail")).expect("CSV of UTF-8 is UTF-8");
+    format!("# root: {}\n{rows}", dataset.root.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_round_trips_with_and_without_pixels() {
+        let dir = tempfile::tempdir().unwrap();
+        let item = |file: &str, label, pixels| Item {
+            file: file.into(),
+            label,
+            patient: "p, \"q\"".into(),
+            sha256: "0".repeat(64),
+            pixels,
+            split: Split::Val,
+        };
+        let known = PixelStatistics { width: 3, height: 4, mean: 127.25, std: 9.5 };
+        let items = vec![item("a.png", 0, Some(known)), item("b.png", 1, None)];
+        let labels = kermany::labels();
+        let set = Dataset { root: dir.path().into(), labels, items, unreadable: vec![], remarks: vec![] };
+        let path = dir.path().join("manifest.csv");
+        std::fs::write(&path, write(&set)).unwrap();
+        assert_eq!(read(&path).unwrap().items, set.items);
+    }
+}

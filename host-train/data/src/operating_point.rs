@@ -1,0 +1,128 @@
+//! The operating point: which threshold, by which rule, and how it fares.
+
+use crate::metrics::{Metrics, confusion};
+use edge_runtime::model::contract::OperatingPoint;
+use serde::{Deserialize, Serialize};
+
+/// How the threshold is chosen on validation images.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum OperatingPointRule {
+    /// The highest threshold whose sensitivity is at least this.
+    Sensitivity {
+        /// The sensitivity, 0 to 1.
+        at_least: f64,
+    },
+    /// The threshold with the largest sensitivity + specificity (Youden 1950).
+    Youden,
+}
+
+/// A chosen operating point, and all metrics at it.
+pub struct Chosen {
+    /// The operating point.
+    pub point: OperatingPoint,
+    /// Metrics on the images that it was chosen on.
+    pub metrics: Metrics,
+}
+
+impl OperatingPointRule {
+    /// Applies the rule to validation `probabilities` and `truths`; `in_words` says in the contract what the rule was.
+    pub fn choose(&self, probabilities: &[f32], truths: &[bool], in_words: String) -> Chosen {
+        let threshold = match self {
+            OperatingPointRule::Youden => youden_threshold(probabilities, truths),
+            OperatingPointRule::Sensitivity { at_least } => threshold_for_sensitivity(probabilities, truths, *at_least),
+        };
+        let metrics = Metrics::new(probabilities, truths, threshold);
+        let point = OperatingPoint {
+            threshold,
+            sensitivity: metrics.sensitivity as f32,
+            specificity: metrics.specificity as f32,
+            images: metrics.n as u32,
+            rule: in_words,
+        };
+        Chosen { point, metrics }
+    }
+
+    /// The rule in words.
+    pub fn in_words(&self) -> String {
+        match self {
+            OperatingPointRule::Youden => "largest sensitivity + specificity".into(),
+            OperatingPointRule::Sensitivity { at_least } => {
+                format!("highest threshold with sensitivity of at least {at_least}")
+            }
+        }
+    }
+}
+
+impl Chosen {
+    /// What a model's provenance keeps of the metrics, each name behind `prefix`.
+    pub fn kept_metrics(&self, prefix: &str) -> Vec<(String, f64)> {
+        let metrics = &self.metrics;
+        let kept = [
+            ("val_auroc", metrics.auroc),
+            ("val_accuracy", metrics.accuracy),
+            ("val_sensitivity", metrics.sensitivity),
+            ("val_specificity", metrics.specificity),
+        ];
+        kept.map(|(name, value)| (format!("{prefix}{name}"), value)).to_vec()
+    }
+}
+
+/// The highest threshold whose sensitivity is at least `at_least`; halfway to the next lower score, so that rounding on
+/// another machine does not cross it.
+pub fn threshold_for_sensitivity(probabilities: &[f32], labels: &[bool], at_least: f64) -> f32 {
+    let mut positive: Vec<f32> = probabilities.iter().zip(labels).filter(|(_, l)| **l).map(|(p, _)| *p).collect();
+    positive.sort_by(f32::total_cmp);
+    let misses = ((1.0 - at_least) * positive.len() as f64 + 1e-9).floor() as usize;
+    match positive.get(misses.min(positive.len().saturating_sub(1))) {
+        Some(lowest) => midpoint_below(probabilities, *lowest),
+        None => 0.5,
+    }
+}
+
+/// The threshold with the largest sensitivity + specificity (Youden 1950); the middle of the gap it lies in.
+pub fn youden_threshold(probabilities: &[f32], labels: &[bool]) -> f32 {
+    let mut best = (f64::NEG_INFINITY, 0.5);
+    let mut candidates = probabilities.to_vec();
+    candidates.sort_by(f32::total_cmp);
+    candidates.dedup();
+    for p in candidates {
+        let c = confusion(probabilities, labels, p);
+        let sensitivity = c.tp as f64 / (c.tp + c.r#fn).max(1) as f64;
+        let specificity = c.tn as f64 / (c.tn + c.fp).max(1) as f64;
+        if sensitivity + specificity > best.0 {
+            best = (sensitivity + specificity, p);
+        }
+    }
+    midpoint_below(probabilities, best.1)
+}
+
+fn midpoint_below(probabilities: &[f32], p: f32) -> f32 {
+    let below = probabilities.iter().copied().filter(|q| *q < p).fold(f32::NEG_INFINITY, f32::max);
+    if below.is_finite() { (p + below) / 2.0 } else { p }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: [f32; 4] = [0.1, 0.4, 0.35, 0.8];
+    const L: [bool; 4] = [false, false, true, true];
+
+    #[test]
+    fn thresholds_keep_their_promise() {
+        let t = threshold_for_sensitivity(&P, &L, 1.0);
+        assert!(t > 0.1 && t < 0.35);
+        let t = threshold_for_sensitivity(&P, &L, 0.5);
+        assert!(t > 0.4 && t < 0.8);
+        assert!(youden_threshold(&P, &L) < 0.8);
+    }
+
+    #[test]
+    fn a_chosen_point_carries_its_metrics() {
+        let rule = OperatingPointRule::Sensitivity { at_least: 1.0 };
+        let chosen = rule.choose(&P, &L, rule.in_words());
+        assert_eq!((chosen.point.sensitivity, chosen.point.specificity, chosen.point.images), (1.0, 0.5, 4));
+        assert_eq!(chosen.kept_metrics("int8_")[2], ("int8_val_sensitivity".to_owned(), 1.0));
+    }
+}

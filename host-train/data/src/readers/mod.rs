@@ -1,0 +1,3 @@
+//! Data sets as they are published: one layout a file.
+
+pub mod kermany;

@@ -1,0 +1,53 @@
+//! When a run ends, and which epoch was the best.
+
+/// Watches the validation loss.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct EarlyStopping {
+    /// Epochs without a better loss after which a run ends.
+    patience: usize,
+    /// The best epoch so far, from 1; 0 before the first.
+    pub best_epoch: usize,
+    /// Its validation loss.
+    pub best_loss: f64,
+}
+
+impl EarlyStopping {
+    /// Nothing seen yet.
+    pub fn new(patience: usize) -> EarlyStopping {
+        EarlyStopping { patience, best_epoch: 0, best_loss: f64::INFINITY }
+    }
+
+    /// As it was when `best_epoch` was the best.
+    pub fn resumed(self, best_epoch: usize, best_loss: f64) -> EarlyStopping {
+        EarlyStopping { best_epoch, best_loss, ..self }
+    }
+
+    /// True if `epoch` shall not begin any more.
+    pub fn stops_before(&self, epoch: usize) -> bool {
+        self.best_epoch > 0 && epoch > self.best_epoch + self.patience
+    }
+
+    /// Takes note of an epoch's validation loss; true if it is the best so far.
+    pub fn observe(&mut self, epoch: usize, loss: f64) -> bool {
+        let best = loss < self.best_loss;
+        if best {
+            self.best_epoch = epoch;
+            self.best_loss = loss;
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_stops_after_as_many_epochs_as_it_has_patience() {
+        let mut stopping = EarlyStopping::new(2);
+        assert!(!stopping.stops_before(1));
+        assert!(stopping.observe(1, 0.5) && !stopping.observe(2, 0.5) && !stopping.stops_before(3));
+        assert!(!stopping.observe(3, 0.6) && stopping.stops_before(4));
+        assert!(stopping.observe(3, 0.4) && !stopping.stops_before(5));
+    }
+}

@@ -1,0 +1,115 @@
+//! Training: data and recipe in, `model.onnx` with its contract out. Every epoch leaves a checkpoint; a resumed run
+//! draws the same random numbers as an unbroken one.
+//!
+//! `run.rs` holds the loop. What it loops over is elsewhere: where images come from ([`batches`], [`features`]), how
+//! the learning rate goes ([`schedule`]), when it ends ([`early_stopping`]), what is kept ([`checkpoint`]), and what
+//! becomes of the best weights ([`finish`]).
+
+mod batches;
+mod checkpoint;
+mod early_stopping;
+mod features;
+mod finish;
+mod material;
+mod run;
+mod schedule;
+mod targets;
+
+pub use checkpoint::EpochMetrics;
+pub use run::train;
+
+use crate::network::{Operators, WeightsError};
+use crate::recipe::Recipe;
+use burn::store::RecordError;
+use burn::tensor::Device;
+use data::frames::ReadError;
+use data::{Dataset, DatasetError};
+use edge_runtime::engine::EngineError;
+use edge_runtime::onnx;
+use std::convert::Infallible;
+use std::path::{Path, PathBuf};
+
+/// What a run needs besides its recipe.
+pub struct Options {
+    /// The recipe.
+    pub recipe: Recipe,
+    /// Its text, which the model carries.
+    pub recipe_text: String,
+    /// The data.
+    pub dataset: Dataset,
+    /// The run's folder; made if it is not there.
+    pub out: PathBuf,
+    /// ImageNet weights, for recipes that start from them.
+    pub weights: Option<PathBuf>,
+    /// Go on from the checkpoint in `out`.
+    pub resume: bool,
+    /// Where the steps run.
+    pub device: Device,
+    /// Whose operators they run on.
+    pub operators: Operators,
+}
+
+/// Where a run tells what it does.
+pub trait Progress: Sync {
+    /// A stage of `of` steps is at step `done`; `note` holds the figures of the moment.
+    fn step(&self, stage: &str, done: usize, of: usize, note: &str);
+    /// A line for the log.
+    fn line(&self, text: &str);
+}
+
+/// Why a run ended without a model.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The data do not serve.
+    #[error(transparent)]
+    Data(#[from] DatasetError),
+    /// An image does not serve.
+    #[error(transparent)]
+    Image(#[from] ReadError<Infallible>),
+    /// The weights do not serve.
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    /// A file of the run cannot be read or written.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// There is something in the folder already.
+    #[error("{0} holds a run already: give --resume to go on with it, or another --out")]
+    Occupied(PathBuf),
+    /// The checkpoint belongs to another run.
+    #[error("{0}: the checkpoint was made with another {1}; start again in another --out")]
+    OtherRun(PathBuf, &'static str),
+    /// The checkpoint cannot be used.
+    #[error("{path}: the checkpoint cannot be used ({reason})")]
+    Checkpoint {
+        /// The checkpoint.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The loss is no number any more.
+    #[error("the loss became {0} in epoch {1}: lower train.learning_rate in the recipe")]
+    Diverged(f32, usize),
+    /// tract refuses the exported network.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The model cannot be written.
+    #[error(transparent)]
+    Onnx(#[from] onnx::OnnxError),
+}
+
+impl TrainError {
+    fn io(path: &Path) -> impl Fn(std::io::Error) -> TrainError {
+        let path = path.to_owned();
+        move |source| TrainError::Io { path: path.clone(), source }
+    }
+
+    fn record(path: &Path) -> impl Fn(RecordError) -> TrainError {
+        let path = path.to_owned();
+        move |e| TrainError::Checkpoint { path: path.clone(), reason: e.to_string() }
+    }
+}

@@ -1,0 +1,105 @@
+//! The command line of `quantize`: raw arguments → a checked plan → the work → a report.
+
+mod report;
+mod run;
+
+use anyhow::{Result, bail, ensure};
+use clap::Parser;
+use data::Split;
+use edge_runtime::image::Format;
+use edge_runtime::image::folder::image_files;
+use edge_runtime::process::progress::Reporter;
+use edge_runtime::process::{self, output};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  both files are written
+  1  nothing is written: the message says why, and what to do
+  2  the command line was not understood
+
+HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).
+
+Decision support for research and screening, never a diagnosis.";
+
+/// fp32 ONNX to int8: MODEL.int8.onnx for any runtime, MODEL.hilum for the device.
+#[derive(Parser)]
+#[command(name = "quantize", version, about, after_help = EXIT_CODES)]
+struct Cli {
+    /// A float model of host-train, or any float ONNX together with --calibrate; layers without an integer form stay
+    /// float
+    model: PathBuf,
+    /// Record activation ranges over the images in this folder, instead of those in the model
+    #[arg(long, value_name = "DIR")]
+    calibrate: Option<PathBuf>,
+    /// What a model of another origin expects and what its outputs mean (TOML: labels, positive, threshold, mean, std,
+    /// resize)
+    #[arg(long, value_name = "FILE")]
+    contract: Option<PathBuf>,
+    /// Keep this layer in float (repeatable): for one that loses too much in int8
+    #[arg(long, value_name = "LAYER")]
+    float: Vec<String>,
+    /// Labelled images (Kermany layout, or a manifest): re-tune the threshold on val, report agreement and metrics
+    #[arg(long)]
+    data: Option<PathBuf>,
+    /// Which images of --data to report on
+    #[arg(long, value_enum, default_value_t = Split::Val)]
+    split: Split,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// What is to be done, checked as far as it can be before the model is read.
+struct Plan {
+    model: PathBuf,
+    contract: Option<PathBuf>,
+    /// Images to record activation ranges on.
+    calibration: Option<Vec<PathBuf>>,
+    keep_float: Vec<String>,
+    /// Labelled images, and which of them are reported on.
+    data: Option<(PathBuf, Split)>,
+}
+
+impl Cli {
+    fn plan(&self) -> Result<Plan> {
+        let calibration = self.calibrate.as_deref().map(calibration_images).transpose()?;
+        Ok(Plan {
+            model: self.model.clone(),
+            contract: self.contract.clone(),
+            calibration,
+            keep_float: self.float.clone(),
+            data: self.data.clone().map(|data| (data, self.split)),
+        })
+    }
+}
+
+fn calibration_images(folder: &Path) -> Result<Vec<PathBuf>> {
+    let files = match image_files(folder) {
+        Ok(files) => files,
+        Err(e) => bail!("{}: {e}", folder.display()),
+    };
+    let names = Format::names(" or ");
+    ensure!(!files.is_empty(), "{}: no {names} images to calibrate with", folder.display());
+    Ok(files)
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    process::main("quantize", |process| {
+        let cli = Cli::parse();
+        let compute = process.compute(1)?;
+        let progress = Reporter::new(cli.quiet);
+        let report = run::quantise(&cli.plan()?, &compute, &progress)?;
+        drop(progress);
+        match cli.json {
+            true => output::json(&report, true)?,
+            false => output::line(report.text())?,
+        }
+        Ok(0)
+    })
+}
