@@ -145,7 +145,7 @@ impl ModelId {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::image::{Format, Photometric};
+    use crate::image::{Basis, Format, Photometric};
 
     pub(crate) fn example(positive: bool) -> Finding {
         Finding {
@@ -164,7 +164,13 @@ pub(crate) mod tests {
             image: ImageInfo {
                 width: 640,
                 height: 480,
-                origin: Origin { format: Format::Jpeg, bits_used: 8, photometric: Photometric::BlackIsZero },
+                origin: Origin {
+                    format: Format::Jpeg,
+                    bits_used: 8,
+                    offset: 0,
+                    depth_basis: Basis::Stored,
+                    photometric: Photometric::BlackIsZero,
+                },
             },
             latency_ms: StageTimes { read: 2.0, decode: 30.0, infer: 10.0, ..StageTimes::default() },
             budget_ms: 455.0,

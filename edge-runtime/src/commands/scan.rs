@@ -7,7 +7,7 @@ use crate::finding::{Outcome, Record};
 use crate::image::folder::image_files;
 use crate::image::{Format, Picture};
 use crate::model::ModelFormat;
-use crate::process::files::write_atomically;
+use crate::process::files::{check_outputs, write_atomically};
 use crate::process::progress::{Reporter, sentence};
 use crate::process::{Failure, Process, output};
 use crate::report;
@@ -20,7 +20,7 @@ const HEATMAP_SIDE: u32 = 1024;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// PNG or JPEG radiographs, or folders of them
+    /// PNG, JPEG or TIFF radiographs, folders of them, or - for standard input
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     #[command(flatten)]
@@ -64,7 +64,7 @@ impl Args {
             }
             match image_files(&path) {
                 Ok(found) if found.is_empty() => {
-                    refused.push((path, format!("the folder holds no {} images", Format::names(" or "))));
+                    refused.push((path, format!("the folder holds no {} images", Format::names("or"))));
                 }
                 Ok(found) => files.extend(found),
                 Err(e) => refused.push((path, format!("the folder cannot be read ({e})"))),
@@ -75,6 +75,9 @@ impl Args {
             let several = anyhow!("--heatmap and --screen take one image, not {}", files.len());
             return Err(Failure::usage(several));
         }
+        let outputs: Vec<&Path> = [&pictures.heatmap, &pictures.screen].into_iter().flatten().map(|p| &**p).collect();
+        let inputs: Vec<&Path> = files.iter().chain(&self.device.model).map(|p| &**p).collect();
+        check_outputs(&outputs, &inputs).map_err(Failure::usage)?;
         if pictures.heatmap.is_some() && !device.model.has_map() {
             let name = &device.model.contract.provenance.name;
             return Err(Failure::usage(anyhow!(

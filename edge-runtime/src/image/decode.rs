@@ -1,7 +1,7 @@
 //! A file's bytes to a radiograph, and every reason why they are none.
 
 use super::source::MAX_FILE_BYTES;
-use super::{Format, GreyPlane, Photometric, depth, samples};
+use super::{Basis, Format, GreyPlane, Photometric, depth, samples};
 use serde::{Deserialize, Serialize};
 
 /// Images with more pixels than this are refused undecoded: four times the largest common detector (4288×3520).
@@ -27,6 +27,10 @@ pub struct Origin {
     pub format: Format,
     /// Bits of each sample that are used.
     pub bits_used: u8,
+    /// The sample that is black, or white where the scale is turned around.
+    pub offset: u16,
+    /// How both are known.
+    pub depth_basis: Basis,
     /// Which end of the stored scale is white.
     pub photometric: Photometric,
 }
@@ -44,8 +48,19 @@ pub enum RadiographError {
     #[error("the file is larger than {} MiB; export the radiograph alone", MAX_FILE_BYTES >> 20)]
     TooManyBytes,
     /// None of the formats that are read.
-    #[error("neither {}; export the radiograph in one of them", Format::names(" nor "))]
+    #[error("neither {}; export the radiograph in one of them", Format::names("nor"))]
     UnknownFormat,
+    /// A known format that is not read.
+    #[error("{0} is not supported: export the radiograph as {names}", names = Format::names("or"))]
+    OtherFormat(&'static str),
+    /// A sound file of a kind that is not read.
+    #[error("{kind} is not supported: export the radiograph as an 8-bit {format}, or as a PNG")]
+    Unsupported {
+        /// The container.
+        format: Format,
+        /// The kind.
+        kind: &'static str,
+    },
     /// The data end early.
     #[error("the {0} is truncated; copy it again from its source")]
     Truncated(Format),
@@ -83,19 +98,42 @@ pub enum RadiographError {
     },
 }
 
+impl Origin {
+    /// What was assumed in reading the file, a sentence each.
+    pub fn assumptions(&self) -> Vec<String> {
+        let bits = self.bits_used;
+        let offset = match self.offset {
+            0 => String::new(),
+            offset => format!(" above {offset}"),
+        };
+        match self.depth_basis {
+            Basis::Stored => vec![],
+            Basis::GreyLevels => {
+                vec![format!("{bits} of 16 bits are used{offset}: the file does not say, its grey levels do")]
+            }
+        }
+    }
+}
+
 impl Radiograph {
     /// Decodes `bytes`, whose format their signature tells, never a file name.
     pub fn decode(bytes: &[u8]) -> Result<Radiograph, RadiographError> {
         if bytes.is_empty() {
             return Err(RadiographError::Empty);
         }
-        let format = Format::detect(bytes).ok_or(RadiographError::UnknownFormat)?;
+        let unknown = || match Format::detect_other(bytes) {
+            Some(other) => RadiographError::OtherFormat(other),
+            None => RadiographError::UnknownFormat,
+        };
+        let format = Format::detect(bytes).ok_or_else(unknown)?;
         let samples = samples::read(bytes, format)?;
-        let bits_used = depth::bits_used(&samples);
+        let depth = depth::depth(&samples);
         let photometric = Photometric::BlackIsZero;
-        let plane = depth::to_grey(samples, bits_used, photometric);
+        let plane = depth::to_grey(samples, depth, photometric);
         check_contrast(&plane)?;
-        Ok(Radiograph { plane, origin: Origin { format, bits_used, photometric } })
+        let origin =
+            Origin { format, bits_used: depth.bits, offset: depth.offset, depth_basis: depth.basis, photometric };
+        Ok(Radiograph { plane, origin })
     }
 }
 
@@ -180,7 +218,8 @@ mod tests {
     fn bad_images_are_told_apart() {
         use RadiographError as E;
         assert!(matches!(Radiograph::decode(b""), Err(E::Empty)));
-        assert!(matches!(Radiograph::decode(b"%PDF-1.4 not an image"), Err(E::UnknownFormat)));
+        assert!(matches!(Radiograph::decode(b"%PDF-1.4 not an image"), Err(E::OtherFormat("a PDF file"))));
+        assert!(matches!(Radiograph::decode(b"not an image"), Err(E::UnknownFormat)));
         let tiny = encode(GrayImage::new(1, 1), ImageFormat::Png);
         assert!(matches!(Radiograph::decode(&tiny), Err(E::TooSmall { .. })));
         let flat = encode(GrayImage::from_pixel(64, 64, Luma([90])), ImageFormat::Png);

@@ -8,14 +8,17 @@ pub mod decode;
 pub mod depth;
 pub mod folder;
 mod format;
+mod jpeg;
 mod picture;
 mod plane;
+mod png;
 pub mod preprocess;
 pub mod samples;
 pub mod source;
+mod tiff;
 
 pub use decode::{Origin, Radiograph, RadiographError};
-pub use depth::Photometric;
+pub use depth::{Basis, Photometric};
 pub use format::Format;
 pub use picture::Picture;
 pub use plane::{GreyPlane, Rectangle};

@@ -1,11 +1,10 @@
-//! Containers to samples: one grey value a pixel, at the depth in which it is stored. Colour becomes grey, and
-//! transparent pixels lie on black.
+//! Containers to samples: one grey value a pixel, at the depth in which it is stored. Colour becomes grey, and what an alpha
+//! channel makes transparent lies on black.
 
 use super::decode::{MAX_PIXELS, MIN_SIDE};
-use super::{Format, RadiographError};
+use super::{Format, RadiographError, jpeg, png, tiff};
 use ::image::metadata::Orientation;
-use ::image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits};
-use std::io::{Cursor, ErrorKind};
+use ::image::{DynamicImage, GrayImage, ImageBuffer, Luma};
 
 /// One grey value a pixel, row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +15,8 @@ pub struct Samples {
     pub height: u32,
     /// `width × height` values.
     pub values: Values,
+    /// What the container says of the bits that are used; none where it does not say.
+    pub declared: Option<DeclaredBits>,
 }
 
 /// Grey values at their stored depth.
@@ -27,34 +28,26 @@ pub enum Values {
     Sixteen(Vec<u16>),
 }
 
-/// Decodes `bytes`, which are of `format`.
+/// What a container says of the bits in 16 that are used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeclaredBits {
+    /// The low ones: white is 2ⁿ − 1 (precision of a JPEG).
+    Low(u8),
+    /// So many are significant, and the values are spread over all 16 (`sBIT` of a PNG, ISO/IEC 15948, 11.3.3.4).
+    Significant(u8),
+}
+
+/// Decodes `bytes`, which are of `format`, the right way up.
 pub fn read(bytes: &[u8], format: Format) -> Result<Samples, RadiographError> {
-    if format == Format::Jpeg && !jpeg_is_complete(bytes) {
-        return Err(RadiographError::Truncated(format));
+    match format {
+        Format::Png => png::read(bytes),
+        Format::Jpeg => jpeg::read(bytes),
+        Format::Tiff => tiff::read(bytes),
     }
-    let damaged = |e: ImageError| match &e {
-        ImageError::IoError(io) if io.kind() == ErrorKind::UnexpectedEof => RadiographError::Truncated(format),
-        _ => RadiographError::Damaged { format, reason: e.to_string() },
-    };
-    let container = match format {
-        Format::Png => ImageFormat::Png,
-        Format::Jpeg => ImageFormat::Jpeg,
-    };
-    let reader = ImageReader::with_format(Cursor::new(bytes), container);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
-    let (width, height) = decoder.dimensions();
-    check_size(width, height)?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MAX_PIXELS * 8);
-    decoder.set_limits(limits).map_err(damaged)?;
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut image = DynamicImage::from_decoder(decoder).map_err(damaged)?;
-    image.apply_orientation(orientation);
-    Ok(Samples { width: image.width(), height: image.height(), values: grey(image) })
 }
 
 /// Refuses dimensions that no radiograph has, before anything is allocated for them.
-fn check_size(width: u32, height: u32) -> Result<(), RadiographError> {
+pub(super) fn check_size(width: u32, height: u32) -> Result<(), RadiographError> {
     if u64::from(width) * u64::from(height) > MAX_PIXELS {
         return Err(RadiographError::TooLarge { width, height });
     }
@@ -64,42 +57,97 @@ fn check_size(width: u32, height: u32) -> Result<(), RadiographError> {
     Ok(())
 }
 
-fn grey(image: DynamicImage) -> Values {
-    match image {
-        DynamicImage::ImageLuma8(i) => Values::Eight(i.into_raw()),
-        DynamicImage::ImageLumaA8(i) => Values::Eight(i.pixels().map(|p| over_black(p.0[0], p.0[1])).collect()),
-        DynamicImage::ImageRgb8(_) => Values::Eight(image.into_luma8().into_raw()),
-        DynamicImage::ImageRgba8(_) => {
-            let image = image.into_luma_alpha8();
-            Values::Eight(image.pixels().map(|p| over_black(p.0[0], p.0[1])).collect())
-        }
-        deep => {
-            let over_black = |grey: u16, alpha: u16| (u32::from(grey) * u32::from(alpha) / 65535) as u16;
-            let image = deep.into_luma_alpha16();
-            Values::Sixteen(image.pixels().map(|p| over_black(p.0[0], p.0[1])).collect())
+impl Samples {
+    /// Samples of a picture that is stored as `pixels`; `None` if they are not as many as it has.
+    pub(super) fn of_pixels(width: u32, height: u32, pixels: Pixels) -> Option<Samples> {
+        let count = width as usize * height as usize;
+        let values = pixels.grey();
+        let len = match &values {
+            Values::Eight(v) => v.len(),
+            Values::Sixteen(v) => v.len(),
+        };
+        (len == count).then_some(Samples { width, height, values, declared: None })
+    }
+
+    /// The picture turned as its Exif orientation says.
+    pub(super) fn oriented(self, orientation: Option<Orientation>) -> Samples {
+        let Some(orientation) = orientation.filter(|o| *o != Orientation::NoTransforms) else { return self };
+        let Samples { width, height, values, declared } = self;
+        let image = match values {
+            Values::Eight(v) => GrayImage::from_raw(width, height, v).map(DynamicImage::ImageLuma8),
+            Values::Sixteen(v) => {
+                ImageBuffer::<Luma<u16>, _>::from_raw(width, height, v).map(DynamicImage::ImageLuma16)
+            }
+        };
+        let mut image = image.expect("samples are as many as their picture has pixels");
+        image.apply_orientation(orientation);
+        let width = image.width();
+        let height = image.height();
+        let values = match image {
+            DynamicImage::ImageLuma16(i) => Values::Sixteen(i.into_raw()),
+            other => Values::Eight(other.into_luma8().into_raw()),
+        };
+        Samples { width, height, values, declared }
+    }
+}
+
+/// Pixels as a container stores them.
+pub(super) enum Pixels {
+    Eight { channels: Channels, values: Vec<u8> },
+    Sixteen { channels: Channels, values: Vec<u16> },
+}
+
+/// What the values of a pixel are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Channels {
+    Grey,
+    GreyAlpha,
+    Rgb,
+    RgbAlpha,
+}
+
+impl Channels {
+    fn count(self) -> usize {
+        match self {
+            Channels::Grey => 1,
+            Channels::GreyAlpha => 2,
+            Channels::Rgb => 3,
+            Channels::RgbAlpha => 4,
         }
     }
 }
 
-fn over_black(grey: u8, alpha: u8) -> u8 {
-    ((u32::from(grey) * u32::from(alpha) + 127) / 255) as u8
-}
-
-/// True if the JPEG's scan is followed by an end-of-image marker (ITU-T T.81, B.1.1.2 to B.2.1). The decoder itself
-/// fills what is missing with grey, which on a radiograph reads as disease.
-fn jpeg_is_complete(bytes: &[u8]) -> bool {
-    let mut at = 2;
-    while at + 4 <= bytes.len() {
-        if bytes[at] != 0xFF {
-            return false;
-        }
-        let marker = bytes[at + 1];
-        let length = usize::from(u16::from_be_bytes([bytes[at + 2], bytes[at + 3]]));
-        match marker {
-            0xFF => at += 1,
-            0xDA => return bytes.get(at + 2 + length..).is_some_and(|s| s.windows(2).any(|w| w == [0xFF, 0xD9])),
-            _ => at += 2 + length,
+impl Pixels {
+    fn grey(self) -> Values {
+        match self {
+            Pixels::Eight { channels: Channels::Grey, values } => Values::Eight(values),
+            Pixels::Sixteen { channels: Channels::Grey, values } => Values::Sixteen(values),
+            Pixels::Eight { channels, values } => {
+                let grey = |p: &[u8]| grey_of(channels, p.iter().map(|v| u32::from(*v)), 255) as u8;
+                Values::Eight(values.chunks_exact(channels.count()).map(grey).collect())
+            }
+            Pixels::Sixteen { channels, values } => {
+                let grey = |p: &[u16]| grey_of(channels, p.iter().map(|v| u32::from(*v)), 65_535) as u16;
+                Values::Sixteen(values.chunks_exact(channels.count()).map(grey).collect())
+            }
         }
     }
-    false
+}
+
+/// The grey of a pixel, over black where it has an alpha channel; `full` is white. Luma of ITU-R BT.709.
+fn grey_of(channels: Channels, mut values: impl Iterator<Item = u32>, full: u32) -> u32 {
+    let mut next = || values.next().unwrap_or(0);
+    let grey = match channels {
+        Channels::Grey | Channels::GreyAlpha => next(),
+        Channels::Rgb | Channels::RgbAlpha => {
+            let [r, g, b] = [next(), next(), next()].map(u64::from);
+            ((r * 2126 + g * 7152 + b * 722) / 10_000) as u32
+        }
+    };
+    match channels {
+        Channels::Grey | Channels::Rgb => grey,
+        Channels::GreyAlpha | Channels::RgbAlpha => {
+            ((u64::from(grey) * u64::from(next()) + u64::from(full) / 2) / u64::from(full)) as u32
+        }
+    }
 }

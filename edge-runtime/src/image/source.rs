@@ -16,15 +16,26 @@ pub struct SourceFile {
     pub sha256: String,
 }
 
-/// Reads `path` whole, at most [`MAX_FILE_BYTES`].
+/// The name of standard input.
+pub const STDIN: &str = "-";
+
+/// Reads `path`, or standard input where it is [`STDIN`], whole, at most [`MAX_FILE_BYTES`].
 pub fn read_file(path: &Path) -> Result<SourceFile, RadiographError> {
     let io = RadiographError::Io;
+    if path.as_os_str() == STDIN {
+        return read(std::io::stdin().lock());
+    }
     let file = std::fs::File::open(path).map_err(io)?;
     if file.metadata().map_err(io)?.is_dir() {
         return Err(io(std::io::Error::other("it is a folder")));
     }
+    read(file)
+}
+
+fn read(from: impl Read) -> Result<SourceFile, RadiographError> {
+    let io = RadiographError::Io;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
+    from.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(io)?;
     if bytes.is_empty() {
         return Err(RadiographError::Empty);
     }

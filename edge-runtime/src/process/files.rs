@@ -1,15 +1,19 @@
-//! Files that are either whole or absent, and their digests.
+//! Files that are either whole or absent, outputs that destroy nothing, and digests.
 
 use sha2::{Digest, Sha256};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-/// Writes `bytes` to `path` so that a reader sees the old file or the whole new one, never a part:
-/// a temporary file in the same folder, `fsync`, then rename (POSIX `rename(2)` is atomic).
+/// Writes `bytes` to `path` so that a reader sees the old file or the whole new one, never a part: a temporary file in the
+/// same folder, `fsync`, then rename (POSIX `rename(2)` is atomic). A link stays, and the file that it leads to is written; a
+/// pipe or a device is written through.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
+    let target = match std::fs::metadata(path) {
+        Ok(there) if there.is_dir() => return Err(io::Error::other("it is a folder")),
+        Ok(there) if !there.is_file() => return write_through(path, bytes),
+        Ok(_) => std::fs::canonicalize(path)?,
+        // Nothing is there, or a link that leads nowhere.
+        Err(_) => std::fs::read_link(path).map_or(path.to_owned(), |to| folder_of(path).join(to)),
     };
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
@@ -17,11 +21,73 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o644));
     }
-    let mut file = builder.prefix(".hilum-").tempfile_in(folder)?;
+    let mut file = builder.prefix(".hilum-").tempfile_in(folder_of(&target))?;
     file.write_all(bytes)?;
     file.as_file().sync_all()?;
-    file.persist(path).map_err(|e| e.error)?;
+    file.persist(&target).map_err(|e| e.error)?;
     Ok(())
+}
+
+fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::File::options().write(true).open(path)?;
+    file.write_all(bytes)?;
+    file.flush()
+}
+
+fn folder_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    }
+}
+
+/// Why outputs are refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OutputError {
+    /// An output is a file that is read.
+    #[error("{0} would be written over, and it is an input: give another name")]
+    IsInput(PathBuf),
+    /// Two outputs are one file.
+    #[error("two outputs would go to {0}: give them different names")]
+    Twice(PathBuf),
+}
+
+/// Refuses `outputs` that are one of `inputs`, or one another, by whatever name or link.
+pub fn check_outputs(outputs: &[&Path], inputs: &[&Path]) -> Result<(), OutputError> {
+    for (i, output) in outputs.iter().enumerate() {
+        if inputs.iter().any(|input| is_same(output, input)) {
+            return Err(OutputError::IsInput(output.to_path_buf()));
+        }
+        if outputs[..i].iter().any(|other| is_same(output, other)) {
+            return Err(OutputError::Twice(output.to_path_buf()));
+        }
+    }
+    Ok(())
+}
+
+/// True if both paths lead to one file. Devices hold nothing that could be lost.
+fn is_same(a: &Path, b: &Path) -> bool {
+    match (std::fs::metadata(a), std::fs::metadata(b)) {
+        (Ok(a), Ok(b)) => a.is_file() && is_same_file(&a, &b),
+        _ => resolved(a) == resolved(b),
+    }
+}
+
+#[cfg(unix)]
+fn is_same_file(a: &std::fs::Metadata, b: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+#[cfg(not(unix))]
+fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
+    false
+}
+
+/// The path without links and dots, as far as it exists.
+fn resolved(path: &Path) -> PathBuf {
+    let folder = std::fs::canonicalize(folder_of(path)).unwrap_or_else(|_| folder_of(path).to_owned());
+    std::fs::canonicalize(path).unwrap_or_else(|_| folder.join(path.file_name().unwrap_or_default()))
 }
 
 /// SHA-256 of `bytes`, as 64 lower-case hexadecimal digits.
@@ -55,6 +121,39 @@ mod tests {
         write_atomically(&path, b"second").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_devices_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("file", &link).unwrap();
+        for text in [b"first", b"later"] {
+            write_atomically(&link, text).unwrap();
+            assert!(link.is_symlink() && std::fs::read(&file).unwrap() == text);
+        }
+        write_atomically(Path::new("/dev/null"), b"nothing").unwrap();
+        assert!(!Path::new("/dev/null").is_file());
+        assert!(write_atomically(dir.path(), b"a folder").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn one_file_is_known_by_every_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("a"), "a").unwrap();
+        std::fs::hard_link(at("a"), at("b")).unwrap();
+        std::os::unix::fs::symlink("a", at("c")).unwrap();
+        for same in ["a", "./a", "b", "c"] {
+            let refused = check_outputs(&[&at(same)], &[&at("a")]);
+            assert_eq!(refused, Err(OutputError::IsInput(at(same))));
+        }
+        assert_eq!(check_outputs(&[&at("new")], &[&at("a")]), Ok(()));
+        assert_eq!(check_outputs(&[&at("new"), &at("./new")], &[]), Err(OutputError::Twice(at("./new"))));
+        assert_eq!(check_outputs(&[Path::new("/dev/null"), Path::new("/dev/null")], &[]), Ok(()));
     }
 
     #[test]

@@ -29,6 +29,8 @@ struct Image {
     width: u32,
     height: u32,
     format: Format,
+    bits_used: u8,
+    assumed: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -72,7 +74,13 @@ fn finding_line<'a>(schema: u32, file: &'a str, finding: &'a Finding) -> Finding
         threshold: finding.operating_point.threshold,
         positive: finding.positive,
         model: &finding.model,
-        image: Image { width: image.width, height: image.height, format: image.origin.format },
+        image: Image {
+            width: image.width,
+            height: image.height,
+            format: image.origin.format,
+            bits_used: image.origin.bits_used,
+            assumed: image.origin.assumptions(),
+        },
         latency_ms: Latency { stages, total: rounded(finding.latency_ms.total()) },
         budget_ms: finding.budget_ms,
         within_budget: finding.within_budget(),

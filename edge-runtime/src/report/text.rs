@@ -17,16 +17,19 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
         ),
     };
     let relation = if finding.positive { "at or above" } else { "below" };
+    let assumed: Vec<String> =
+        finding.image.origin.assumptions().iter().map(|a| format!("  Assumed      {a}\n")).collect();
     let fits = if finding.within_budget() { "within" } else { "OVER" };
     format!(
         "{file}\n  Finding      {}\n  Probability  {:.3}, {relation} the operating point {:.3} ({basis})\n  \
-         Latency      {} = {total:.1} ms, {fits} the {:.0} ms budget of {board}\n  \
+         Latency      {} = {total:.1} ms, {fits} the {:.0} ms budget of {board}\n{}  \
          For research and screening support, not a diagnosis: a clinician decides.",
         finding.in_words(),
         finding.probability,
         point.threshold,
         stages.join(" + "),
         finding.budget_ms,
+        assumed.concat(),
     )
 }
 

@@ -1,6 +1,7 @@
 //! A data set: its images, who they are of, and on which side of the split each is.
 
 use crate::manifest;
+use crate::paths;
 use crate::readers::kermany;
 use crate::{Labels, Split};
 use edge_runtime::image::source::read_file;
@@ -14,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// One image of a data set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Item {
-    /// Path relative to the data folder, with `/`.
+    /// Path relative to the data folder, with `/`, as [`paths`] writes it.
     pub file: String,
     /// Index in [`Dataset::labels`].
     pub label: usize,
@@ -41,7 +42,7 @@ pub struct PixelStatistics {
     pub std: f32,
 }
 
-/// A file that is no radiograph, and why.
+/// A file that does not serve, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unreadable {
     /// The file.
@@ -104,6 +105,27 @@ pub enum DatasetError {
     },
 }
 
+/// Pictures that lie under several labels: nobody can say which is right, so each is left out.
+fn contradictions(root: &Path, labels: &Labels, indexed: &[(Item, Option<Split>)]) -> Vec<Unreadable> {
+    let mut by_digest: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
+    for (item, _) in indexed {
+        by_digest.entry(&item.sha256).or_default().push(item);
+    }
+    let reason = |other: &Item| {
+        let label = &labels.names()[other.label];
+        format!("the same picture is also labelled {label} ({}): one of the two is wrong", other.file)
+    };
+    let contradicts = |item: &&&Item, group: &[&Item]| group.iter().any(|other| other.label != item.label);
+    let mut found = Vec::new();
+    for group in by_digest.values() {
+        for item in group.iter().filter(|i| contradicts(i, group)) {
+            let other = group.iter().find(|o| o.label != item.label).unwrap_or(item);
+            found.push(Unreadable { path: paths::join(root, &item.file), reason: reason(other) });
+        }
+    }
+    found
+}
+
 impl Dataset {
     /// Opens a folder (its `manifest.csv` if it has one) or a manifest file. Files are read for their digests, and not
     /// decoded.
@@ -145,6 +167,9 @@ impl Dataset {
             return Err(kermany::no_images(root, &labels));
         }
         indexed.sort_by(|a, b| a.0.file.cmp(&b.0.file));
+        let contradictions = contradictions(&root, &labels, &indexed);
+        indexed.retain(|(item, _)| !contradictions.iter().any(|c| c.path == paths::join(&root, &item.file)));
+        unreadable.extend(contradictions);
         let (mut items, given): (Vec<Item>, Vec<Option<Split>>) = indexed.into_iter().unzip();
         let (splits, remarks) = crate::split::assign(&items, &given, labels.len(), seed);
         items.iter_mut().zip(splits).for_each(|(item, split)| item.split = split);
@@ -153,7 +178,7 @@ impl Dataset {
 
     /// The file of `item`.
     pub fn path(&self, item: &Item) -> PathBuf {
-        self.root.join(&item.file)
+        paths::join(&self.root, &item.file)
     }
 
     /// SHA-256 over file names, labels, digests and splits: the same for the same data, wherever it lies.
@@ -191,7 +216,7 @@ impl Dataset {
     pub fn leave_out(&mut self, unreadable: Vec<Unreadable>) {
         let gone: std::collections::HashSet<&Path> = unreadable.iter().map(|u| u.path.as_path()).collect();
         let root = &self.root;
-        self.items.retain(|i| !gone.contains(root.join(&i.file).as_path()));
+        self.items.retain(|i| !gone.contains(paths::join(root, &i.file).as_path()));
         self.unreadable.extend(unreadable);
     }
 

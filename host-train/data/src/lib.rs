@@ -10,6 +10,7 @@ mod labels;
 pub mod manifest;
 pub mod metrics;
 pub mod operating_point;
+pub mod paths;
 pub mod readers;
 pub mod split;
 

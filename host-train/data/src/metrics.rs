@@ -15,7 +15,7 @@ pub struct Confusion {
     pub tp: usize,
 }
 
-/// All metrics of one evaluation. Shares are 0 to 1; one whose denominator is empty is 0.
+/// All metrics of one evaluation. Shares are 0 to 1; one whose denominator is empty is undefined.
 #[derive(Debug, Clone, Serialize)]
 pub struct Metrics {
     /// Images.
@@ -23,29 +23,29 @@ pub struct Metrics {
     /// Decision threshold on the probability.
     pub threshold: f64,
     /// (tp + tn) / n.
-    pub accuracy: f64,
+    pub accuracy: Option<f64>,
     /// Area under the receiver operating characteristic (ties count half).
-    pub auroc: f64,
+    pub auroc: Option<f64>,
     /// Its 95 % confidence interval (DeLong et al. 1988), cut to 0…1.
-    pub auroc_ci95: [f64; 2],
+    pub auroc_ci95: Option<[f64; 2]>,
     /// Area under precision over recall, as a step sum.
-    pub average_precision: f64,
+    pub average_precision: Option<f64>,
     /// tp / (tp + fn).
-    pub sensitivity: f64,
+    pub sensitivity: Option<f64>,
     /// tn / (tn + fp).
-    pub specificity: f64,
+    pub specificity: Option<f64>,
     /// tp / (tp + fp), the positive predictive value at this prevalence.
-    pub precision: f64,
+    pub precision: Option<f64>,
     /// tn / (tn + fn), the negative predictive value at this prevalence.
-    pub npv: f64,
+    pub npv: Option<f64>,
     /// Harmonic mean of precision and sensitivity.
-    pub f1: f64,
+    pub f1: Option<f64>,
     /// Mean of the F1 of both classes.
-    pub macro_f1: f64,
+    pub macro_f1: Option<f64>,
     /// Mean squared error of the probability (Brier 1950).
-    pub brier: f64,
+    pub brier: Option<f64>,
     /// Expected calibration error over 15 equal bins (Guo et al. 2017).
-    pub ece: f64,
+    pub ece: Option<f64>,
     /// Counts.
     pub confusion: Confusion,
 }
@@ -58,30 +58,43 @@ impl Metrics {
         let fp = c.fp as f64;
         let fn_ = c.r#fn as f64;
         let tp = c.tp as f64;
-        let share = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+        let share = |a: f64, b: f64| (b > 0.0).then(|| a / b);
         let f1 = share(2.0 * tp, 2.0 * tp + fp + fn_);
         let f1_negative = share(2.0 * tn, 2.0 * tn + fp + fn_);
-        let (auroc, auroc_ci95) = auroc(probabilities, labels);
+        let area = auroc(probabilities, labels);
         let n = labels.len() as f64;
         let error = |(p, l): (&f32, &bool)| (f64::from(*p) - f64::from(u8::from(*l))).powi(2);
+        let both = tp + fn_ > 0.0 && tn + fp > 0.0;
         Metrics {
             n: labels.len(),
             threshold: f64::from(threshold),
             accuracy: share(tp + tn, n),
-            auroc,
-            auroc_ci95,
+            auroc: area.map(|a| a.area),
+            auroc_ci95: area.map(|a| a.ci95),
             average_precision: average_precision(probabilities, labels),
             sensitivity: share(tp, tp + fn_),
             specificity: share(tn, tn + fp),
             precision: share(tp, tp + fp),
             npv: share(tn, tn + fn_),
             f1,
-            macro_f1: (f1 + f1_negative) / 2.0,
+            macro_f1: f1.zip(f1_negative).filter(|_| both).map(|(a, b)| (a + b) / 2.0),
             brier: share(probabilities.iter().zip(labels).map(error).sum(), n),
-            ece: calibration_error(probabilities, labels),
+            ece: (n > 0.0).then(|| calibration_error(probabilities, labels)),
             confusion: c,
         }
     }
+}
+
+/// A metric with so many digits, or `undefined`.
+pub fn printed(value: Option<f64>, digits: usize) -> String {
+    value.map_or("undefined".to_owned(), |v| format!("{v:.digits$}"))
+}
+
+/// Area under the receiver operating characteristic.
+#[derive(Clone, Copy)]
+struct Area {
+    area: f64,
+    ci95: [f64; 2],
 }
 
 pub(crate) fn confusion(probabilities: &[f32], labels: &[bool], threshold: f32) -> Confusion {
@@ -98,8 +111,8 @@ pub(crate) fn confusion(probabilities: &[f32], labels: &[bool], threshold: f32) 
 }
 
 /// AUROC and its DeLong interval by placement values: for each positive the share of negatives below it, and the other
-/// way round. 0.5 and the full interval where a class is empty.
-fn auroc(probabilities: &[f32], labels: &[bool]) -> (f64, [f64; 2]) {
+/// way round. Undefined where a class is empty.
+fn auroc(probabilities: &[f32], labels: &[bool]) -> Option<Area> {
     let pick = |want: bool| -> Vec<f32> {
         let mut v: Vec<f32> = probabilities.iter().zip(labels).filter(|(_, l)| **l == want).map(|(p, _)| *p).collect();
         v.sort_by(f32::total_cmp);
@@ -108,7 +121,7 @@ fn auroc(probabilities: &[f32], labels: &[bool]) -> (f64, [f64; 2]) {
     let positive = pick(true);
     let negative = pick(false);
     if positive.is_empty() || negative.is_empty() {
-        return (0.5, [0.0, 1.0]);
+        return None;
     }
     let below = |sorted: &[f32], p: f32| {
         let less = sorted.partition_point(|q| *q < p) as f64;
@@ -124,10 +137,10 @@ fn auroc(probabilities: &[f32], labels: &[bool]) -> (f64, [f64; 2]) {
         if n < 2.0 { 0.0 } else { v.iter().map(|x| (x - area).powi(2)).sum::<f64>() / (n - 1.0) / n }
     };
     let half = 1.959964 * (variance(&of_positive) + variance(&of_negative)).sqrt();
-    (area, [(area - half).max(0.0), (area + half).min(1.0)])
+    Some(Area { area, ci95: [(area - half).max(0.0), (area + half).min(1.0)] })
 }
 
-fn average_precision(probabilities: &[f32], labels: &[bool]) -> f64 {
+fn average_precision(probabilities: &[f32], labels: &[bool]) -> Option<f64> {
     let mut order: Vec<usize> = (0..labels.len()).collect();
     order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a]));
     let total = labels.iter().filter(|l| **l).count() as f64;
@@ -144,7 +157,7 @@ fn average_precision(probabilities: &[f32], labels: &[bool]) -> f64 {
         tp += gained;
         area += gained * tp / i as f64;
     }
-    if total > 0.0 { area / total } else { 0.0 }
+    (total > 0.0).then(|| area / total)
 }
 
 fn calibration_error(probabilities: &[f32], labels: &[bool]) -> f64 {
@@ -170,21 +183,21 @@ mod tests {
     fn metrics_agree_with_scikit_learn() {
         // roc_auc_score and average_precision_score on the example of scikit-learn's documentation.
         let m = Metrics::new(&P, &L, 0.5);
-        assert!((m.auroc - 0.75).abs() < 1e-9);
-        assert!((m.average_precision - 0.8333333).abs() < 1e-6);
+        assert!((m.auroc.unwrap() - 0.75).abs() < 1e-9);
+        assert!((m.average_precision.unwrap() - 0.8333333).abs() < 1e-6);
         assert_eq!(m.confusion, Confusion { tn: 2, fp: 0, r#fn: 1, tp: 1 });
-        assert!((m.accuracy - 0.75).abs() < 1e-9 && (m.precision - 1.0).abs() < 1e-9);
-        assert!(m.auroc_ci95[0] < 0.75 && m.auroc_ci95[1] > 0.75);
+        assert!((m.accuracy, m.precision) == (Some(0.75), Some(1.0)));
+        assert!(m.auroc_ci95.is_some_and(|[low, high]| low < 0.75 && high > 0.75));
     }
 
     #[test]
     fn ties_count_half() {
-        assert_eq!(Metrics::new(&[0.5; 4], &L, 0.5).auroc, 0.5);
+        assert_eq!(Metrics::new(&[0.5; 4], &L, 0.5).auroc, Some(0.5));
     }
 
     #[test]
-    fn an_empty_class_divides_nothing_by_zero() {
+    fn what_needs_both_classes_is_undefined_for_one() {
         let m = Metrics::new(&[0.9, 0.2], &[true, true], 0.5);
-        assert_eq!((m.auroc, m.specificity, m.sensitivity), (0.5, 0.0, 0.5));
+        assert_eq!((m.auroc, m.specificity, m.macro_f1, m.sensitivity), (None, None, None, Some(0.5)));
     }
 }

@@ -35,8 +35,8 @@ impl OperatingPointRule {
         let metrics = Metrics::new(probabilities, truths, threshold);
         let point = OperatingPoint {
             threshold,
-            sensitivity: metrics.sensitivity as f32,
-            specificity: metrics.specificity as f32,
+            sensitivity: metrics.sensitivity.unwrap_or(0.0) as f32,
+            specificity: metrics.specificity.unwrap_or(0.0) as f32,
             images: metrics.n as u32,
             rule: in_words,
         };
@@ -64,7 +64,8 @@ impl Chosen {
             ("val_sensitivity", metrics.sensitivity),
             ("val_specificity", metrics.specificity),
         ];
-        kept.map(|(name, value)| (format!("{prefix}{name}"), value)).to_vec()
+        let defined = kept.into_iter().filter_map(|(name, value)| value.map(|v| (format!("{prefix}{name}"), v)));
+        defined.collect()
     }
 }
 

@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result};
 use data::evaluation::{Scores, scores};
-use data::metrics::Metrics;
+use data::metrics::{Metrics, printed};
 use data::{Dataset, Item, Selection, Split};
 use edge_runtime::engine::Compute;
 use edge_runtime::model::Model;
-use edge_runtime::process::files::write_atomically;
+use edge_runtime::process::files::{check_outputs, write_atomically};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
 use std::path::PathBuf;
@@ -33,11 +33,16 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<()> {
+pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     let model = Model::load(&args.model, compute)?;
     let seed = model.contract.provenance.seed;
     let dataset = Dataset::open(&args.data, seed, |done, of| progress.step("reading the data set", done, of, ""))?;
     let items = select(&dataset, args.split)?;
+    if let Some(path) = &args.predictions {
+        let images: Vec<PathBuf> = items.iter().map(|i| dataset.path(i)).collect();
+        let inputs = images.iter().chain([&args.model, &args.data]);
+        check_outputs(&[path.as_path()], &inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
+    }
     let scores = scores(&[&model], &dataset, &items, |i| progress.step("evaluating", i, items.len(), ""))?;
     for file in dataset.unreadable.iter().chain(&scores.unreadable) {
         progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
@@ -53,7 +58,7 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<()> {
         true => output::json(&metrics, false)?,
         false => output::line(text(&metrics, &dataset, &scores, threshold))?,
     }
-    Ok(())
+    Ok(u8::from(!dataset.unreadable.is_empty() || !scores.unreadable.is_empty()))
 }
 
 fn select(dataset: &Dataset, selection: Option<Selection>) -> Result<Vec<&Item>> {
@@ -75,15 +80,25 @@ fn predictions(scores: &Scores) -> String {
 }
 
 fn text(m: &Metrics, dataset: &Dataset, scores: &Scores, threshold: f32) -> String {
+    let show = |value| printed(value, 4);
+    let interval = m.auroc_ci95.map_or(String::new(), |[low, high]| format!(" (95 % {low:.4} to {high:.4})"));
     let mut lines = vec![
         format!("{} images, threshold {:.4}", m.n, m.threshold),
+        format!("AUROC {}{interval}, average precision {}", show(m.auroc), show(m.average_precision)),
         format!(
-            "AUROC {:.4} (95 % {:.4} to {:.4}), average precision {:.4}",
-            m.auroc, m.auroc_ci95[0], m.auroc_ci95[1], m.average_precision
+            "accuracy {}, sensitivity {}, specificity {}",
+            show(m.accuracy),
+            show(m.sensitivity),
+            show(m.specificity)
         ),
-        format!("accuracy {:.4}, sensitivity {:.4}, specificity {:.4}", m.accuracy, m.sensitivity, m.specificity),
-        format!("precision {:.4}, NPV {:.4}, F1 {:.4}, macro F1 {:.4}", m.precision, m.npv, m.f1, m.macro_f1),
-        format!("Brier {:.4}, ECE {:.4}", m.brier, m.ece),
+        format!(
+            "precision {}, NPV {}, F1 {}, macro F1 {}",
+            show(m.precision),
+            show(m.npv),
+            show(m.f1),
+            show(m.macro_f1)
+        ),
+        format!("Brier {}, ECE {}", show(m.brier), show(m.ece)),
         String::new(),
     ];
     let labels = dataset.labels.names();

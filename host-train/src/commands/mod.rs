@@ -15,7 +15,7 @@ use std::process::ExitCode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the work failed: the message says on what, and what to do
+  1  the work failed, or prepare and evaluate left files out: the message says which, and what to do
   2  the command line was not understood
 
 HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).
@@ -61,9 +61,9 @@ pub fn main() -> ExitCode {
         let reporter = Reporter::new(cli.quiet);
         match cli.command {
             Command::Phantom(args) => phantom::run(args, reporter)?,
-            Command::Prepare(args) => prepare::run(args, reporter)?,
+            Command::Prepare(args) => return Ok(prepare::run(args, reporter)?),
             Command::Train(args) => train::run(args, reporter)?,
-            Command::Evaluate(args) => evaluate::run(args, &compute, reporter)?,
+            Command::Evaluate(args) => return Ok(evaluate::run(args, &compute, reporter)?),
             Command::Bench(args) => bench::run(args, reporter)?,
         }
         Ok(0)

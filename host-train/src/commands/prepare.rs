@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use data::{Dataset, Item, PixelStatistics, Split, manifest};
-use edge_runtime::process::files::write_atomically;
+use edge_runtime::process::files::{check_outputs, write_atomically};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
 use serde::Serialize;
@@ -54,9 +54,11 @@ struct LeftOut {
     reason: String,
 }
 
-pub fn run(args: Args, progress: Reporter) -> Result<()> {
+pub fn run(args: Args, progress: Reporter) -> Result<u8> {
     let listed = |done, of| progress.step("reading the data set", done, of, "");
     let mut set = Dataset::index(&args.data, args.seed, listed)?;
+    let images: Vec<PathBuf> = set.items.iter().map(|i| set.path(i)).collect();
+    check_outputs(&[args.out.as_path()], &images.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
     set.measure(|done, of| progress.step("decoding images", done, of, ""));
     write_atomically(&args.out, manifest::write(&set).as_bytes()).with_context(|| format!("{}", args.out.display()))?;
     let summary = Summary::new(&set);
@@ -65,7 +67,7 @@ pub fn run(args: Args, progress: Reporter) -> Result<()> {
         true => output::json(&summary, true)?,
         false => output::line(format!("{}\nmanifest: {}", summary.text(), args.out.display()))?,
     }
-    Ok(())
+    Ok(u8::from(!set.unreadable.is_empty()))
 }
 
 impl Summary {
@@ -99,6 +101,9 @@ impl Summary {
             "{} groups of identical files, {} files in them",
             self.duplicate_groups, self.duplicate_files
         ));
+        if !self.unreadable.is_empty() {
+            lines.push(format!("{} files left out:", self.unreadable.len()));
+        }
         lines.extend(self.unreadable.iter().map(|u| format!("left out: {}: {}", u.file.display(), u.reason)));
         lines.extend(self.remarks.iter().cloned());
         lines.join("\n")

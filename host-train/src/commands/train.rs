@@ -6,6 +6,7 @@ use crate::recipe::Recipe;
 use crate::training::{self, Options};
 use anyhow::{Result, bail};
 use data::Dataset;
+use data::metrics::printed;
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
 use std::path::{Path, PathBuf};
@@ -76,15 +77,15 @@ pub fn run(args: Args, progress: Reporter) -> Result<()> {
     let m = training::train(options, &progress)?;
     drop(progress);
     output::line(format!(
-        "validation, by patient, {} images: AUROC {:.4}, accuracy {:.3}\n\
-         operating point: threshold {:.3}, sensitivity {:.3}, specificity {:.3}\n\
+        "validation, by patient, {} images: AUROC {}, accuracy {}\n\
+         operating point: threshold {:.3}, sensitivity {}, specificity {}\n\
          Next: quantize {}",
         m.n,
-        m.auroc,
-        m.accuracy,
+        printed(m.auroc, 4),
+        printed(m.accuracy, 3),
         m.threshold,
-        m.sensitivity,
-        m.specificity,
+        printed(m.sensitivity, 3),
+        printed(m.specificity, 3),
         args.out.join("model.onnx").display()
     ))?;
     Ok(())

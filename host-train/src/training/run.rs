@@ -264,6 +264,7 @@ fn judge(rows: &[f32], truth: &[usize], labels: &Labels) -> Judged {
     let loss: f64 = each().map(|(row, label)| -f64::from(row[*label].max(1e-7)).ln()).sum();
     let probabilities: Vec<f32> = each().map(|(row, _)| row[labels.positive()]).collect();
     let truths = labels.truths(truth.iter().copied());
-    let auroc = Metrics::new(&probabilities, &truths, 0.5).auroc;
+    // Both classes are there: the split was refused otherwise.
+    let auroc = Metrics::new(&probabilities, &truths, 0.5).auroc.unwrap_or(f64::NAN);
     Judged { loss: loss / truth.len() as f64, auroc }
 }

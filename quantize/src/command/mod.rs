@@ -83,7 +83,7 @@ fn calibration_images(folder: &Path) -> Result<Vec<PathBuf>> {
         Ok(files) => files,
         Err(e) => bail!("{}: {e}", folder.display()),
     };
-    let names = Format::names(" or ");
+    let names = Format::names("or");
     ensure!(!files.is_empty(), "{}: no {names} images to calibrate with", folder.display());
     Ok(files)
 }

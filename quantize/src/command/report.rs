@@ -1,7 +1,7 @@
 //! What `quantize` did, for people and machines.
 
 use crate::foreign::ContractSource;
-use data::metrics::Metrics;
+use data::metrics::{Metrics, printed};
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -103,8 +103,9 @@ impl Report {
 
 impl Comparison {
     fn lines(&self) -> Vec<String> {
-        let row = |name: &str, of: fn(&Metrics) -> f64| {
-            format!("{name:<14} {:>8.4} {:>8.4}", of(&self.float_metrics), of(&self.int8_metrics))
+        let row = |name: &str, of: fn(&Metrics) -> Option<f64>| {
+            let [float, int8] = [&self.float_metrics, &self.int8_metrics].map(|m| printed(of(m), 4));
+            format!("{name:<14} {float:>9} {int8:>9}")
         };
         vec![
             format!(
@@ -113,7 +114,7 @@ impl Comparison {
                 self.split,
                 self.largest_probability_difference
             ),
-            format!("{:<14} {:>8} {:>8}", "", "float", "int8"),
+            format!("{:<14} {:>9} {:>9}", "", "float", "int8"),
             row("auroc", |m| m.auroc),
             row("accuracy", |m| m.accuracy),
             row("sensitivity", |m| m.sensitivity),

@@ -17,7 +17,7 @@ use edge_runtime::model::contract::{ActivationRanges, Contract, InputContract, r
 use edge_runtime::model::{Model, ModelError};
 use edge_runtime::onnx::{self, pb};
 use edge_runtime::operators::{Float, Op};
-use edge_runtime::process::files::sha256_hex;
+use edge_runtime::process::files::{check_outputs, sha256_hex};
 use edge_runtime::process::progress::Reporter;
 use std::path::{Path, PathBuf};
 
@@ -187,6 +187,7 @@ fn write(
     }
     let int8_path = path.with_extension("int8.onnx");
     let bundle_path = path.with_extension("hilum");
+    check_outputs(&[&int8_path, &bundle_path], &[path])?;
     onnx::save(int8, &int8_path)?;
     let digest = bundle.save(&bundle_path).with_context(|| format!("{}", bundle_path.display()))?;
     let file = |path: PathBuf| {

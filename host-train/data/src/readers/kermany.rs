@@ -3,7 +3,7 @@
 //! `test/` or directly; the patient stands in the file name.
 
 use crate::dataset::DatasetError;
-use crate::{Item, Labels, Split};
+use crate::{Item, Labels, Split, paths};
 use edge_runtime::image::folder::image_files;
 use std::path::{Path, PathBuf};
 
@@ -53,9 +53,8 @@ impl Entry {
     /// The entry as an item of a data set under `root`.
     pub fn item(&self, root: &Path, sha256: String) -> Item {
         let relative = self.path.strip_prefix(root).unwrap_or(&self.path);
-        let parts: Vec<_> = relative.components().map(|c| c.as_os_str().to_string_lossy()).collect();
         Item {
-            file: parts.join("/"),
+            file: paths::to_text(relative),
             label: self.label,
             patient: patient_of(&self.path.file_stem().unwrap_or_default().to_string_lossy()),
             sha256,
