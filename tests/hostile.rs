@@ -12,7 +12,7 @@ fn bad_images_are_refused_in_a_sentence_and_leave_nothing() {
     let cases: [(&str, Vec<u8>, &str); 8] = [
         ("empty.png", vec![], "empty"),
         ("cut.png", ramp_png()[..200].to_vec(), "truncated"),
-        ("text.png", b"this is not an image at all".to_vec(), "neither PNG nor JPEG"),
+        ("text.png", b"this is not an image at all".to_vec(), "neither PNG, JPEG nor TIFF"),
         ("dot.png", png(&GrayImage::new(1, 1)), "too few"),
         ("bomb.png", bomb_png(), "30000×30000"),
         ("flat.png", png(&GrayImage::from_pixel(200, 200, Luma([77]))), "no contrast"),

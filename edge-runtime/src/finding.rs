@@ -2,7 +2,7 @@
 
 use crate::image::Origin;
 use crate::model::Model;
-use crate::stages::StageTimes;
+use crate::stages::{Stage, StageTimes};
 use serde::{Deserialize, Serialize};
 
 /// The version of [`Record`]; another one means that a key changed its meaning or is gone.
@@ -59,8 +59,8 @@ pub struct Finding {
     pub image: ImageInfo,
     /// Milliseconds that each stage took; 0 for those that did not run.
     pub latency_ms: StageTimes,
-    /// Milliseconds that the board has for all stages.
-    pub budget_ms: f64,
+    /// Milliseconds that the board has for each stage.
+    pub budget_ms: StageTimes,
     /// The board, by the name of its file.
     pub board: String,
 }
@@ -123,9 +123,15 @@ impl Finding {
         }
     }
 
-    /// True if all stages together took no longer than the board has for them.
+    /// Milliseconds that the board has for the stages that ran.
+    pub fn budget(&self) -> f64 {
+        let ran = |(stage, budget): (Stage, f64)| if self.latency_ms[stage] > 0.0 { budget } else { 0.0 };
+        self.budget_ms.iter().map(ran).sum()
+    }
+
+    /// True if the stages that ran took no longer together than the board has for them.
     pub fn within_budget(&self) -> bool {
-        self.latency_ms.total() <= self.budget_ms
+        self.latency_ms.total() <= self.budget()
     }
 }
 
@@ -173,7 +179,14 @@ pub(crate) mod tests {
                 },
             },
             latency_ms: StageTimes { read: 2.0, decode: 30.0, infer: 10.0, ..StageTimes::default() },
-            budget_ms: 455.0,
+            budget_ms: StageTimes {
+                read: 55.0,
+                decode: 200.0,
+                preprocess: 50.0,
+                infer: 200.0,
+                explain: 30.0,
+                render: 20.0,
+            },
             board: "host".into(),
         }
     }

@@ -1,5 +1,7 @@
 //! `edge-runtime`: see `--help`.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

@@ -60,7 +60,7 @@ pub fn scan_source(
     let finding = Finding {
         sha256: source.sha256.clone(),
         looked_for: contract.positive_label().to_owned(),
-        label: if positive { contract.positive_label() } else { contract.negative_label() }.to_owned(),
+        label: if positive { contract.positive_label().to_owned() } else { contract.negative_label() },
         probability: inference.probability,
         positive,
         operating_point: Decision {
@@ -72,7 +72,7 @@ pub fn scan_source(
         model: ModelId::of(model),
         image: ImageInfo { width: radiograph.plane.width, height: radiograph.plane.height, origin: radiograph.origin },
         latency_ms: times,
-        budget_ms: board.budget_ms.total(),
+        budget_ms: board.budget_ms,
         board: board.name.clone(),
     };
     Ok(Scan { finding, evidence: Evidence { radiograph, inference } })

@@ -462,7 +462,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..Default::default() })]
+        #![proptest_config(ProptestConfig { cases: 96, ..Default::default() })]
 
         #[test]
         fn convolution_and_its_gradients_equal_burns(

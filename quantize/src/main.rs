@@ -1,5 +1,7 @@
 //! `quantize`: see `--help`.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {

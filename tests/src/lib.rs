@@ -1,5 +1,7 @@
 //! What the whole-binary tests share: running the real binaries as a person would, and inputs made on the spot.
 
+#![forbid(unsafe_code)]
+
 pub mod generate;
 pub mod peers;
 

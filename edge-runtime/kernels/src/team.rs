@@ -94,7 +94,7 @@ impl Team {
     /// Runs `work`, in which [`Team::each_part`] shares its parts, unless another inference has the team just now.
     pub fn lead<R>(&self, work: impl FnOnce() -> R) -> R {
         let shared = self.threads.as_ref().map(|t| &*t.shared);
-        // An inference inside an inference does its own loops alone.
+        // An inference inside another leads nothing; its loops are shared if it is of the same team.
         let free = |s: &&Shared| LEADING.get().is_null() && !s.busy.swap(true, Ordering::Acquire);
         match shared.filter(free) {
             Some(shared) => shared.lead(work),
@@ -321,7 +321,10 @@ impl Shared {
         // alone, and this function does not return or unwind before all parts are taken and done.
         unsafe { *self.body.get() = std::mem::transmute::<*const Body<'_>, *const Body<'static>>(body) };
         self.ticket.store(ticket.0, Ordering::Release);
+        // A loop inside a part must not be published over this one: its thread does it alone.
+        LEADING.set(std::ptr::null());
         while self.take(false) {}
+        LEADING.set(self);
         let mut spins = 0;
         while self.done.load(Ordering::Acquire) < parts {
             pause(&mut spins);
@@ -450,6 +453,22 @@ mod tests {
         // Another team's threads are not this one's to share.
         let other = Team::new(2).unwrap();
         assert_eq!(other.lead(|| sharing(&team)), 1);
+    }
+
+    #[test]
+    fn a_loop_inside_a_part_is_done_by_its_thread() {
+        let team = team();
+        let mut outer = vec![0; 600];
+        team.lead(|| {
+            team.each_part(&mut outer, 1, 1, |first, _, out| {
+                let inner = team.lead(|| numbered(&team, 40, 1, 1));
+                let sum = inner.iter().map(|i| u32::from(*i)).sum::<u32>() as u8;
+                out.iter_mut().zip(first..).for_each(|(o, i)| *o = sum.wrapping_add(i as u8));
+            });
+        });
+        let sum = (1..=40u32).sum::<u32>() as u8;
+        let want: Vec<u8> = (0..600).map(|i| sum.wrapping_add(i as u8)).collect();
+        assert_eq!(outer, want);
     }
 
     #[test]

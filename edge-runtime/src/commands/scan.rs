@@ -12,6 +12,7 @@ use crate::process::progress::{Reporter, sentence};
 use crate::process::{Failure, Process, output};
 use crate::report;
 use crate::scan::{Scan, record, scan};
+use crate::stages::Stage;
 use anyhow::{Context, anyhow};
 use std::path::{Path, PathBuf};
 
@@ -50,6 +51,12 @@ struct Plan {
 struct Pictures {
     heatmap: Option<PathBuf>,
     screen: Option<PathBuf>,
+}
+
+/// The pictures of a scan.
+struct Drawn {
+    heatmap: Option<Picture>,
+    screen: Option<Picture>,
 }
 
 impl Args {
@@ -105,20 +112,17 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     }
     for (i, path) in plan.files.iter().enumerate() {
         let mut scan = scan(path, model, board);
-        let screen = match (&mut scan, &plan.pictures.screen) {
-            (Ok(scan), Some(_)) => Some(display::show(scan, model, board)),
-            _ => None,
-        };
+        let pictures = scan.as_mut().ok().map(|scan| plan.draw(scan));
         let record = record(path, &scan);
         plan.report(&record, &progress)?;
-        match scan {
-            Err(_) => failed += 1,
-            Ok(scan) => {
-                if let Err(e) = plan.write_pictures(&scan, screen.as_ref()) {
-                    failed += 1;
-                    eprintln!("edge-runtime: {}", sentence(&e));
-                }
+        let written = pictures.map(|pictures| plan.write(&pictures));
+        match written {
+            Some(Ok(())) => {}
+            Some(Err(e)) => {
+                failed += 1;
+                eprintln!("edge-runtime: {}", sentence(&e));
             }
+            None => failed += 1,
         }
         progress.step("scanning", i + 1, plan.files.len(), "");
     }
@@ -145,14 +149,27 @@ impl Plan {
         Ok(())
     }
 
-    fn write_pictures(&self, scan: &Scan, screen: Option<&Picture>) -> anyhow::Result<()> {
-        if let (Some(path), Some(screen)) = (&self.pictures.screen, screen) {
-            write_png(path, screen)?;
-        }
-        if let Some(path) = &self.pictures.heatmap {
-            let heat = Heat::of(&scan.evidence.inference, scan.finding.operating_point.threshold);
-            let input = &self.device.model.contract.input;
-            write_png(path, &overlay(&scan.evidence.radiograph.plane, heat.as_ref(), input, HEATMAP_SIDE))?;
+    /// Draws the pictures that were asked for; what that takes counts for `scan`.
+    fn draw(&self, scan: &mut Scan) -> Drawn {
+        let Device { model, board } = &self.device;
+        let screen = self.pictures.screen.as_ref().map(|_| display::show(scan, model, board));
+        let heatmap = self.pictures.heatmap.as_ref().map(|_| {
+            let threshold = scan.finding.operating_point.threshold;
+            let evidence = &scan.evidence;
+            scan.finding.latency_ms.time(Stage::Explain, || {
+                let heat = Heat::of(&evidence.inference, threshold);
+                overlay(&evidence.radiograph.plane, heat.as_ref(), &model.contract.input, HEATMAP_SIDE)
+            })
+        });
+        Drawn { heatmap, screen }
+    }
+
+    fn write(&self, drawn: &Drawn) -> anyhow::Result<()> {
+        let pictures = [(&self.pictures.screen, &drawn.screen), (&self.pictures.heatmap, &drawn.heatmap)];
+        for (path, picture) in pictures {
+            if let (Some(path), Some(picture)) = (path, picture) {
+                write_png(path, picture)?;
+            }
         }
         Ok(())
     }

@@ -36,7 +36,7 @@ pub fn show(scan: &mut Scan, model: &Model, board: &Board) -> Picture {
             threshold,
             model: &name,
             latency_ms: finding.latency_ms.total(),
-            budget_ms: finding.budget_ms,
+            budget_ms: finding.budget_ms.total(),
         };
         let mut canvas = Canvas::new(size.width, size.height);
         let Ok(()) = screen.draw(&mut canvas);

@@ -40,7 +40,8 @@ const SHIFTED_BITS: u32 = 4;
 /// The offset by which signed data become unsigned.
 const SIGNED_OFFSET: u16 = 1 << 15;
 
-/// The depth of `samples`. Detectors store 10 to 15 bits in 16 without saying so, and would come out black at full scale.
+/// The depth of `samples`. Detectors store 10 to 15 bits in 16 without saying so, and would come out black at full
+/// scale.
 pub fn depth(samples: &Samples) -> Depth {
     let stored = |bits| Depth { bits, offset: 0, basis: Basis::Stored };
     let values = match (&samples.values, samples.declared) {

@@ -39,7 +39,8 @@ pub fn image_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// True for a text file that does not pretend to be a picture. One that cannot be read is none: reading it will say why.
+/// True for a text file that does not pretend to be a picture. One that cannot be read is none: reading it will say
+/// why.
 fn is_text(path: &Path) -> bool {
     let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     if ending.is_some_and(|e| PICTURE_ENDINGS.contains(&e.as_str())) {

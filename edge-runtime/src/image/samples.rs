@@ -1,5 +1,5 @@
-//! Containers to samples: one grey value a pixel, at the depth in which it is stored. Colour becomes grey, and what an alpha
-//! channel makes transparent lies on black.
+//! Containers to samples: one grey value a pixel, at the depth in which it is stored. Colour becomes grey, and what an
+//! alpha channel makes transparent lies on black.
 
 use super::decode::{MAX_PIXELS, MIN_SIDE};
 use super::{Format, RadiographError, jpeg, png, tiff};

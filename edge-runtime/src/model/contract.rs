@@ -231,9 +231,13 @@ impl Contract {
         &self.labels[self.positive as usize]
     }
 
-    /// The name of the finding when it is not the positive one.
-    pub fn negative_label(&self) -> &str {
-        &self.labels[usize::from(self.positive == 0)]
+    /// The name of the finding when it is not the positive one: the other label where there are two, for none of
+    /// several is chosen.
+    pub fn negative_label(&self) -> String {
+        match self.labels.as_slice() {
+            [first, second] => if self.positive == 0 { second } else { first }.clone(),
+            _ => format!("not {}", self.positive_label()),
+        }
     }
 }
 

@@ -4,9 +4,9 @@ use sha2::{Digest, Sha256};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// Writes `bytes` to `path` so that a reader sees the old file or the whole new one, never a part: a temporary file in the
-/// same folder, `fsync`, then rename (POSIX `rename(2)` is atomic). A link stays, and the file that it leads to is written; a
-/// pipe or a device is written through.
+/// Writes `bytes` to `path` so that a reader sees the old file or the whole new one, never a part: a temporary file in
+/// the same folder, `fsync`, then rename (POSIX `rename(2)` is atomic). A link stays, and the file that it leads to is
+/// written; a pipe or a device is written through.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = match std::fs::metadata(path) {
         Ok(there) if there.is_dir() => return Err(io::Error::other("it is a folder")),

@@ -61,7 +61,7 @@ impl Process {
     /// On what networks run here: the kernel that `HILUM_KERNEL` names, else the best one, and `threads` threads. A
     /// name that no kernel of this processor has is a [`Failure::usage`].
     pub fn compute(&self, threads: usize) -> Result<Compute, Failure> {
-        let kernel = match std::env::var_os("HILUM_KERNEL") {
+        let kernel = match std::env::var_os("HILUM_KERNEL").filter(|name| !name.is_empty()) {
             None => kernels::best(),
             Some(name) => {
                 let found = kernels::find(&name.to_string_lossy());

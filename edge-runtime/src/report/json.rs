@@ -82,7 +82,7 @@ fn finding_line<'a>(schema: u32, file: &'a str, finding: &'a Finding) -> Finding
             assumed: image.origin.assumptions(),
         },
         latency_ms: Latency { stages, total: rounded(finding.latency_ms.total()) },
-        budget_ms: finding.budget_ms,
+        budget_ms: finding.budget(),
         within_budget: finding.within_budget(),
         board: &finding.board,
         disclaimer: DISCLAIMER,

@@ -28,7 +28,7 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
         finding.probability,
         point.threshold,
         stages.join(" + "),
-        finding.budget_ms,
+        finding.budget(),
         assumed.concat(),
     )
 }

@@ -8,7 +8,7 @@ use edge_runtime::image::source::read_file;
 use edge_runtime::process::files::hex;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -64,6 +64,16 @@ pub struct Dataset {
     pub unreadable: Vec<Unreadable>,
     /// What a person should know about the split, one sentence each.
     pub remarks: Vec<String>,
+    /// What the split is made from, while files that turn out to be no images may still leave.
+    pub(crate) provisional: Option<Provisional>,
+}
+
+/// A split that is made anew when every file has been decoded.
+#[derive(Debug, Clone)]
+pub(crate) struct Provisional {
+    /// The split folder that a file lies in.
+    given: HashMap<String, Split>,
+    seed: u64,
 }
 
 /// Why a data set cannot be used.
@@ -137,8 +147,8 @@ impl Dataset {
         if manifest.is_file() { manifest::read(&manifest) } else { Dataset::index(path, seed, progress) }
     }
 
-    /// Lists the images in the Kermany layout under `root` and splits them. `progress(done, of)` is called for each
-    /// file.
+    /// Lists the images in the Kermany layout under `root`. Their split is final once [`crate::frames::load`] has
+    /// decoded them, since a file that is no image has no side. `progress(done, of)` is called for each file.
     pub fn index(root: &Path, seed: u64, progress: impl Fn(usize, usize) + Sync) -> Result<Dataset, DatasetError> {
         // Absolute, so that a manifest serves wherever it is put.
         let io = |source| DatasetError::Io { path: root.to_owned(), source };
@@ -170,10 +180,36 @@ impl Dataset {
         let contradictions = contradictions(&root, &labels, &indexed);
         indexed.retain(|(item, _)| !contradictions.iter().any(|c| c.path == paths::join(&root, &item.file)));
         unreadable.extend(contradictions);
-        let (mut items, given): (Vec<Item>, Vec<Option<Split>>) = indexed.into_iter().unzip();
-        let (splits, remarks) = crate::split::assign(&items, &given, labels.len(), seed);
-        items.iter_mut().zip(splits).for_each(|(item, split)| item.split = split);
-        Ok(Dataset { root, labels, items, unreadable, remarks })
+        let side = |(item, split): &(Item, Option<Split>)| split.map(|split| (item.file.clone(), split));
+        let given = indexed.iter().filter_map(side).collect();
+        let items = indexed.into_iter().map(|(item, _)| item).collect();
+        let provisional = Some(Provisional { given, seed });
+        let mut dataset = Dataset { root, labels, items, unreadable, remarks: vec![], provisional };
+        dataset.assign();
+        Ok(dataset)
+    }
+
+    /// Gives each image its side, if the split is provisional.
+    fn assign(&mut self) {
+        let Some(Provisional { given, seed }) = &self.provisional else { return };
+        let given: Vec<Option<Split>> = self.items.iter().map(|i| given.get(&i.file).copied()).collect();
+        let (splits, remarks) = crate::split::assign(&self.items, &given, self.labels.len(), *seed);
+        self.items.iter_mut().zip(splits).for_each(|(item, split)| item.split = split);
+        self.remarks = remarks;
+    }
+
+    /// Leaves out the files in `unreadable`. All others have been decoded: the split is final now.
+    pub(crate) fn settle(&mut self, unreadable: Vec<Unreadable>) -> Result<(), DatasetError> {
+        let gone: HashSet<&Path> = unreadable.iter().map(|u| u.path.as_path()).collect();
+        let root = &self.root;
+        self.items.retain(|i| !gone.contains(paths::join(root, &i.file).as_path()));
+        self.unreadable.extend(unreadable);
+        if self.items.is_empty() {
+            return Err(kermany::no_images(self.root.clone(), &self.labels));
+        }
+        self.assign();
+        self.provisional = None;
+        Ok(())
     }
 
     /// The file of `item`.
@@ -210,14 +246,6 @@ impl Dataset {
     /// True for each of `items` that has the label that is looked for.
     pub fn truths(&self, items: &[&Item]) -> Vec<bool> {
         self.labels.truths(items.iter().map(|i| i.label))
-    }
-
-    /// Leaves out the images in `unreadable`.
-    pub fn leave_out(&mut self, unreadable: Vec<Unreadable>) {
-        let gone: std::collections::HashSet<&Path> = unreadable.iter().map(|u| u.path.as_path()).collect();
-        let root = &self.root;
-        self.items.retain(|i| !gone.contains(paths::join(root, &i.file).as_path()));
-        self.unreadable.extend(unreadable);
     }
 
     /// Groups of files with the same content.

@@ -1,19 +1,19 @@
 //! Images decoded, each once, and handed to whoever needs their pixels.
 
-use crate::dataset::{Dataset, Item, PixelStatistics, Unreadable};
+use crate::Split;
+use crate::dataset::{Dataset, DatasetError, PixelStatistics, Unreadable};
 use edge_runtime::image::preprocess::preprocess;
 use edge_runtime::image::source::read_file;
 use edge_runtime::image::{GreyPlane, Radiograph, RadiographError};
 use edge_runtime::model::contract::InputContract;
 use rayon::prelude::*;
 use std::collections::HashMap;
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// An image that does not serve, or work on one that failed.
+/// Why the images of a data set cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ReadError<E> {
+pub enum ReadError {
     /// An image that was readable when the manifest was written does not serve any more.
     #[error("{path}: {source}")]
     Image {
@@ -22,47 +22,54 @@ pub enum ReadError<E> {
         /// Why.
         source: RadiographError,
     },
-    /// The work failed.
+    /// No image is left.
     #[error(transparent)]
-    Work(E),
+    Dataset(#[from] DatasetError),
 }
 
-/// What came of decoding some images.
-pub struct Decoded<T> {
-    /// For each image that is one: its index among those asked for, and what the work gave.
-    pub results: Vec<(usize, T)>,
-    /// The others.
-    pub unreadable: Vec<Unreadable>,
-}
-
-/// Decodes each of `items` once, on all threads, and gives it to `work`. A broken image is left out, unless a manifest
-/// says that it was decoded before. `progress(done)` is called from any thread.
-pub fn decode<T: Send, E: Send>(
-    dataset: &Dataset,
-    items: &[&Item],
-    progress: impl Fn(usize) + Sync,
-    work: impl Fn(&Item, &Radiograph) -> Result<T, E> + Sync,
-) -> Result<Decoded<T>, ReadError<E>> {
+/// Decodes each image of `splits` once, on all threads, and gives it to `work`: for each that serves, its index in
+/// `dataset.items` and what `work` gave. A file that is no image is left out, unless a manifest says that it was
+/// decoded before. Of a folder without a manifest every image is decoded, since the split follows from those that
+/// serve.
+/// `progress(done, of)` is called from any thread.
+pub fn load<T: Send>(
+    dataset: &mut Dataset,
+    splits: &[Split],
+    progress: impl Fn(usize, usize) + Sync,
+    work: impl Fn(&Radiograph) -> T + Sync,
+) -> Result<Vec<(usize, T)>, ReadError> {
+    let all = dataset.provisional.is_some();
+    let wanted: Vec<usize> =
+        (0..dataset.items.len()).filter(|i| all || splits.contains(&dataset.items[*i].split)).collect();
     let done = AtomicUsize::new(0);
-    let one = |item: &&Item| {
+    let one = |i: &usize| {
+        let item = &dataset.items[*i];
         let path = dataset.path(item);
         let result = match radiograph(&path) {
-            Ok(radiograph) => work(item, &radiograph).map(Ok).map_err(ReadError::Work),
+            Ok(radiograph) => Ok(Ok((PixelStatistics::of(&radiograph.plane), work(&radiograph)))),
             Err(source) if item.pixels.is_some() => Err(ReadError::Image { path, source }),
             Err(e) => Ok(Err(Unreadable { path, reason: e.to_string() })),
         };
-        progress(done.fetch_add(1, Ordering::Relaxed) + 1);
+        progress(done.fetch_add(1, Ordering::Relaxed) + 1, wanted.len());
         result
     };
-    let all: Result<Vec<Result<T, Unreadable>>, ReadError<E>> = items.par_iter().map(one).collect();
-    let mut decoded = Decoded { results: Vec::new(), unreadable: Vec::new() };
-    for (i, result) in all?.into_iter().enumerate() {
+    let results: Vec<Result<(PixelStatistics, T), Unreadable>> =
+        wanted.par_iter().map(one).collect::<Result<_, ReadError>>()?;
+    let mut loaded = HashMap::new();
+    let mut unreadable = Vec::new();
+    for (i, result) in wanted.into_iter().zip(results) {
+        let item = &mut dataset.items[i];
         match result {
-            Ok(value) => decoded.results.push((i, value)),
-            Err(unreadable) => decoded.unreadable.push(unreadable),
+            Ok((statistics, value)) => {
+                item.pixels.get_or_insert(statistics);
+                loaded.insert(item.file.clone(), value);
+            }
+            Err(file) => unreadable.push(file),
         }
     }
-    Ok(decoded)
+    dataset.settle(unreadable)?;
+    let serving = dataset.items.iter().enumerate().filter(|(_, item)| splits.contains(&item.split));
+    Ok(serving.filter_map(|(i, item)| loaded.remove(&item.file).map(|value| (i, value))).collect())
 }
 
 /// Reads and decodes one image file.
@@ -93,26 +100,7 @@ impl PixelStatistics {
 
 impl Dataset {
     /// Decodes every image once for its statistics, and leaves out those that are none.
-    pub fn measure(&mut self, progress: impl Fn(usize, usize) + Sync) {
-        let items: Vec<&Item> = self.items.iter().filter(|i| i.pixels.is_none()).collect();
-        let statistics = |_: &Item, r: &Radiograph| Ok::<_, Infallible>(PixelStatistics::of(&r.plane));
-        let of = items.len();
-        let decoded = match decode(self, &items, |done| progress(done, of), statistics) {
-            Ok(decoded) => decoded,
-            Err(ReadError::Image { .. }) => unreachable!("no image among these was decoded before"),
-            Err(ReadError::Work(never)) => match never {},
-        };
-        let measured = decoded.results.into_iter().map(|(i, s)| (items[i].file.clone(), s)).collect();
-        self.keep_statistics(measured, decoded.unreadable);
-    }
-
-    /// Keeps the statistics of decoded images, and leaves out those that are none.
-    pub fn keep_statistics(&mut self, measured: HashMap<String, PixelStatistics>, unreadable: Vec<Unreadable>) {
-        for item in &mut self.items {
-            if let Some(statistics) = measured.get(&item.file) {
-                item.pixels = Some(*statistics);
-            }
-        }
-        self.leave_out(unreadable);
+    pub fn measure(&mut self, progress: impl Fn(usize, usize) + Sync) -> Result<(), ReadError> {
+        load(self, &Split::ALL, progress, |_| ()).map(|_| ())
     }
 }

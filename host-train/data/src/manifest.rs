@@ -62,7 +62,14 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
         return Err(bad(format!("no rows, or a label that is none of 0 to {}", labels.len() - 1)));
     }
     let folder = path.parent().unwrap_or(Path::new(""));
-    Ok(Dataset { root: folder.join(root.trim()), labels, items, unreadable: vec![], remarks: vec![] })
+    Ok(Dataset {
+        root: folder.join(root.trim()),
+        labels,
+        items,
+        unreadable: vec![],
+        remarks: vec![],
+        provisional: None,
+    })
 }
 
 /// The text of the manifest of `dataset`.
@@ -93,7 +100,8 @@ mod tests {
         let known = PixelStatistics { width: 3, height: 4, mean: 127.25, std: 9.5 };
         let items = vec![item("a.png", 0, Some(known)), item("b.png", 1, None)];
         let labels = kermany::labels();
-        let set = Dataset { root: dir.path().into(), labels, items, unreadable: vec![], remarks: vec![] };
+        let set =
+            Dataset { root: dir.path().into(), labels, items, unreadable: vec![], remarks: vec![], provisional: None };
         let path = dir.path().join("manifest.csv");
         std::fs::write(&path, write(&set)).unwrap();
         assert_eq!(read(&path).unwrap().items, set.items);

@@ -2,8 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-/// `path`, relative, with `/` between its parts. Bytes that are no UTF-8 are written as `\\x` and two hexadecimal digits, a
-/// backslash as two.
+/// `path`, relative, with `/` between its parts. Bytes that are no UTF-8 are written as `\\x` and two hexadecimal
+/// digits, a backslash as two.
 pub fn to_text(path: &Path) -> String {
     let parts = path.components().filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir));
     let texts: Vec<String> = parts.map(|c| part_to_text(c.as_os_str().as_encoded_bytes())).collect();

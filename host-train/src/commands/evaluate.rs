@@ -1,10 +1,12 @@
 //! `host-train evaluate`.
 
 use anyhow::{Context, Result};
-use data::evaluation::{Scores, scores};
+use data::evaluation::probabilities;
 use data::metrics::{Metrics, printed};
-use data::{Dataset, Item, Selection, Split};
+use data::{Dataset, Item, Selection, Split, frames};
 use edge_runtime::engine::Compute;
+use edge_runtime::image::preprocess::preprocess;
+use edge_runtime::image::{GreyPlane, Radiograph};
 use edge_runtime::model::Model;
 use edge_runtime::process::files::{check_outputs, write_atomically};
 use edge_runtime::process::output;
@@ -36,20 +38,27 @@ pub struct Args {
 pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     let model = Model::load(&args.model, compute)?;
     let seed = model.contract.provenance.seed;
-    let dataset = Dataset::open(&args.data, seed, |done, of| progress.step("reading the data set", done, of, ""))?;
-    let items = select(&dataset, args.split)?;
+    let mut dataset = Dataset::open(&args.data, seed, |done, of| progress.step("reading the data set", done, of, ""))?;
     if let Some(path) = &args.predictions {
-        let images: Vec<PathBuf> = items.iter().map(|i| dataset.path(i)).collect();
+        let images: Vec<PathBuf> = dataset.items.iter().map(|i| dataset.path(i)).collect();
         let inputs = images.iter().chain([&args.model, &args.data]);
         check_outputs(&[path.as_path()], &inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
     }
-    let scores = scores(&[&model], &dataset, &items, |i| progress.step("evaluating", i, items.len(), ""))?;
-    for file in dataset.unreadable.iter().chain(&scores.unreadable) {
+    let splits = select(&dataset, args.split)?;
+    let frame = |radiograph: &Radiograph| preprocess(&radiograph.plane, &model.contract.input);
+    let decoded = |done, of| progress.step("decoding images", done, of, "");
+    let loaded = frames::load(&mut dataset, &splits, decoded, frame)?;
+    // Files that are no images have left now.
+    select(&dataset, args.split)?;
+    for file in &dataset.unreadable {
         progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
     }
-    let probabilities = &scores.probabilities[0];
+    let items: Vec<&Item> = loaded.iter().map(|(i, _)| &dataset.items[*i]).collect();
+    let planes: Vec<&GreyPlane> = loaded.iter().map(|(_, frame)| frame).collect();
+    let probabilities = probabilities(&model, &planes, |i| progress.step("evaluating", i, planes.len(), ""))?;
     let threshold = args.threshold.unwrap_or(model.contract.operating_point.threshold);
-    let metrics = Metrics::new(probabilities, &dataset.truths(&scores.items), threshold);
+    let metrics = Metrics::new(&probabilities, &dataset.truths(&items), threshold);
+    let scores = Scores { items, probabilities };
     if let Some(path) = &args.predictions {
         write_atomically(path, predictions(&scores).as_bytes()).with_context(|| format!("{}", path.display()))?;
     }
@@ -58,22 +67,30 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
         true => output::json(&metrics, false)?,
         false => output::line(text(&metrics, &dataset, &scores, threshold))?,
     }
-    Ok(u8::from(!dataset.unreadable.is_empty() || !scores.unreadable.is_empty()))
+    Ok(u8::from(!dataset.unreadable.is_empty()))
 }
 
-fn select(dataset: &Dataset, selection: Option<Selection>) -> Result<Vec<&Item>> {
+/// What the model says of each image.
+struct Scores<'a> {
+    items: Vec<&'a Item>,
+    probabilities: Vec<f32>,
+}
+
+/// The splits that are asked for, refused unless every class is there.
+fn select(dataset: &Dataset, selection: Option<Selection>) -> Result<Vec<Split>> {
     let split = match selection {
-        Some(Selection::All) => return Ok(dataset.items.iter().collect()),
+        Some(Selection::All) => return Ok(Split::ALL.to_vec()),
         Some(Selection::Split(split)) => split,
         None if dataset.of(Split::Test).is_empty() => Split::Val,
         None => Split::Test,
     };
-    Ok(dataset.require(split)?)
+    dataset.require(split)?;
+    Ok(vec![split])
 }
 
 fn predictions(scores: &Scores) -> String {
     let mut text = String::from("file,label,probability\n");
-    for (item, p) in scores.items.iter().zip(&scores.probabilities[0]) {
+    for (item, p) in scores.items.iter().zip(&scores.probabilities) {
         text.push_str(&format!("\"{}\",{},{p}\n", item.file.replace('"', "\"\""), item.label));
     }
     text
@@ -106,7 +123,7 @@ fn text(m: &Metrics, dataset: &Dataset, scores: &Scores, threshold: f32) -> Stri
     let called = [format!("called {looked_for}"), format!("not {looked_for}")];
     lines.push(format!("{:>16} {:>20} {:>20}", "", called[1], called[0]));
     for (label, name) in labels.iter().enumerate() {
-        let of_label = || scores.items.iter().zip(&scores.probabilities[0]).filter(|(i, _)| i.label == label);
+        let of_label = || scores.items.iter().zip(&scores.probabilities).filter(|(i, _)| i.label == label);
         let positive = of_label().filter(|(_, p)| **p >= threshold).count();
         lines.push(format!("{name:>16} {:>20} {positive:>20}", of_label().count() - positive));
     }

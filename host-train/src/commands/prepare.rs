@@ -59,7 +59,7 @@ pub fn run(args: Args, progress: Reporter) -> Result<u8> {
     let mut set = Dataset::index(&args.data, args.seed, listed)?;
     let images: Vec<PathBuf> = set.items.iter().map(|i| set.path(i)).collect();
     check_outputs(&[args.out.as_path()], &images.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
-    set.measure(|done, of| progress.step("decoding images", done, of, ""));
+    set.measure(|done, of| progress.step("decoding images", done, of, ""))?;
     write_atomically(&args.out, manifest::write(&set).as_bytes()).with_context(|| format!("{}", args.out.display()))?;
     let summary = Summary::new(&set);
     drop(progress);

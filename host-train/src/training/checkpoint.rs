@@ -76,8 +76,8 @@ impl RunFolder {
     }
 
     /// Makes the folder.
-    pub fn create(&self) -> Result<(), TrainError> {
-        std::fs::create_dir_all(&self.out).map_err(TrainError::io(&self.out))
+    pub fn create(out: &Path) -> Result<(), TrainError> {
+        std::fs::create_dir_all(out).map_err(TrainError::io(out))
     }
 
     fn state_file(&self) -> PathBuf {

@@ -1,14 +1,13 @@
 //! The images of a run, decoded once.
 
 use super::{Progress, TrainError};
-use data::{Dataset, Item, PixelStatistics, Split, frames};
+use data::{Dataset, Split, frames};
 use edge_runtime::image::preprocess::preprocess;
 use edge_runtime::image::{GreyPlane, Radiograph};
 use edge_runtime::model::contract::InputContract;
-use std::collections::HashMap;
-use std::convert::Infallible;
 
 /// The images of one split at the network's size.
+#[derive(Default)]
 pub struct SplitFrames {
     /// The images.
     pub frames: Vec<GreyPlane>,
@@ -17,6 +16,7 @@ pub struct SplitFrames {
 }
 
 /// The images that train and those that choose.
+#[derive(Default)]
 pub struct Material {
     /// Training images.
     pub train: SplitFrames,
@@ -26,35 +26,27 @@ pub struct Material {
 
 /// Decodes the training and validation images of `dataset`, which leaves out those that are none.
 pub fn load(dataset: &mut Dataset, input: &InputContract, progress: &impl Progress) -> Result<Material, TrainError> {
-    let train = load_split(dataset, Split::Train, input, progress)?;
-    let val = load_split(dataset, Split::Val, input, progress)?;
-    Ok(Material { train, val })
-}
-
-fn load_split(
-    dataset: &mut Dataset,
-    split: Split,
-    input: &InputContract,
-    progress: &impl Progress,
-) -> Result<SplitFrames, TrainError> {
-    let items = dataset.require(split)?;
-    let done = |done: usize| progress.step("reading images", done, items.len(), "");
-    let frame = |_: &Item, radiograph: &Radiograph| {
-        let statistics = PixelStatistics::of(&radiograph.plane);
-        Ok::<_, Infallible>((preprocess(&radiograph.plane, input), statistics))
-    };
-    let decoded = frames::decode(dataset, &items, done, frame)?;
-    let mut statistics = HashMap::new();
-    let mut loaded = SplitFrames { frames: Vec::new(), labels: Vec::new() };
-    for (i, (frame, pixels)) in decoded.results {
-        statistics.insert(items[i].file.clone(), pixels);
-        loaded.frames.push(frame);
-        loaded.labels.push(items[i].label);
-    }
-    for file in &decoded.unreadable {
+    require(dataset)?;
+    let known = dataset.unreadable.len();
+    let done = |done: usize, of: usize| progress.step("reading images", done, of, "");
+    let frame = |radiograph: &Radiograph| preprocess(&radiograph.plane, input);
+    let loaded = frames::load(dataset, &[Split::Train, Split::Val], done, frame)?;
+    for file in &dataset.unreadable[known..] {
         progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
     }
-    dataset.keep_statistics(statistics, decoded.unreadable);
-    dataset.require(split)?;
-    Ok(loaded)
+    require(dataset)?;
+    let mut material = Material::default();
+    for (i, frame) in loaded {
+        let item = &dataset.items[i];
+        let split = if item.split == Split::Train { &mut material.train } else { &mut material.val };
+        split.frames.push(frame);
+        split.labels.push(item.label);
+    }
+    Ok(material)
+}
+
+fn require(dataset: &Dataset) -> Result<(), TrainError> {
+    dataset.require(Split::Train)?;
+    dataset.require(Split::Val)?;
+    Ok(())
 }

@@ -26,7 +26,6 @@ use data::frames::ReadError;
 use data::{Dataset, DatasetError};
 use edge_runtime::engine::EngineError;
 use edge_runtime::onnx;
-use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 /// What a run needs besides its recipe.
@@ -65,7 +64,7 @@ pub enum TrainError {
     Data(#[from] DatasetError),
     /// An image does not serve.
     #[error(transparent)]
-    Image(#[from] ReadError<Infallible>),
+    Image(#[from] ReadError),
     /// The weights do not serve.
     #[error(transparent)]
     Weights(#[from] WeightsError),

@@ -28,10 +28,10 @@ pub fn train(mut options: Options, progress: &impl Progress) -> Result<Metrics, 
         return Err(TrainError::Occupied(options.out));
     }
     let input = options.recipe.input.contract();
+    RunFolder::create(&options.out)?;
     let start = initial_network(&options, progress)?;
     let material = material::load(&mut options.dataset, &input, progress)?;
     let folder = RunFolder::new(&options.out, &options.recipe_text, &options.dataset.digest());
-    folder.create()?;
     folder.write("recipe.toml", &options.recipe_text)?;
     folder.write("manifest.csv", &manifest::write(&options.dataset))?;
     progress.line(&format!(
@@ -261,7 +261,12 @@ struct Judged {
 /// From `rows` of probabilities, one for each of the images with `truth`.
 fn judge(rows: &[f32], truth: &[usize], labels: &Labels) -> Judged {
     let each = || rows.chunks_exact(labels.len()).zip(truth);
-    let loss: f64 = each().map(|(row, label)| -f64::from(row[*label].max(1e-7)).ln()).sum();
+    // Of two labels, the other's probability as one minus that of the positive label, as the operating point sees it.
+    let of_label = |row: &[f32], label: usize| match labels.len() {
+        2 if label != labels.positive() => 1.0 - row[labels.positive()],
+        _ => row[label],
+    };
+    let loss: f64 = each().map(|(row, label)| -f64::from(of_label(row, *label).max(1e-7)).ln()).sum();
     let probabilities: Vec<f32> = each().map(|(row, _)| row[labels.positive()]).collect();
     let truths = labels.truths(truth.iter().copied());
     // Both classes are there: the split was refused otherwise.

@@ -8,6 +8,7 @@ use clap::Parser;
 use data::Split;
 use edge_runtime::image::Format;
 use edge_runtime::image::folder::image_files;
+use edge_runtime::process::files::check_outputs;
 use edge_runtime::process::progress::Reporter;
 use edge_runtime::process::{self, output};
 use std::path::{Path, PathBuf};
@@ -61,19 +62,38 @@ struct Plan {
     /// Images to record activation ranges on.
     calibration: Option<Vec<PathBuf>>,
     keep_float: Vec<String>,
-    /// Labelled images, and which of them are reported on.
-    data: Option<(PathBuf, Split)>,
+    /// Labelled images to judge by.
+    data: Option<LabelledImages>,
+    /// The QDQ model that is written.
+    int8_onnx: PathBuf,
+    /// The bundle that is written.
+    bundle: PathBuf,
+}
+
+/// Labelled images.
+struct LabelledImages {
+    /// A folder or a manifest.
+    data: PathBuf,
+    /// Which of them are reported on.
+    split: Split,
 }
 
 impl Cli {
     fn plan(&self) -> Result<Plan> {
+        let int8_onnx = self.model.with_extension("int8.onnx");
+        let bundle = self.model.with_extension("hilum");
+        let inputs = [Some(&self.model), self.contract.as_ref(), self.data.as_ref()];
+        let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
+        check_outputs(&[&int8_onnx, &bundle], &inputs)?;
         let calibration = self.calibrate.as_deref().map(calibration_images).transpose()?;
         Ok(Plan {
             model: self.model.clone(),
             contract: self.contract.clone(),
             calibration,
             keep_float: self.float.clone(),
-            data: self.data.clone().map(|data| (data, self.split)),
+            data: self.data.clone().map(|data| LabelledImages { data, split: self.split }),
+            int8_onnx,
+            bundle,
         })
     }
 }

@@ -1,23 +1,24 @@
 //! From a float model to the two files.
 
-use super::Plan;
 use super::report::{BundleFile, Comparison, File, FloatLayer, Report};
+use super::{LabelledImages, Plan};
 use crate::foreign::{self, ContractFile, ContractSource};
 use crate::{calibration, canonical, qdq};
 use anyhow::{Context, Result, bail};
-use data::evaluation::scores;
+use data::evaluation::probabilities;
 use data::metrics::Metrics;
 use data::operating_point::OperatingPointRule;
-use data::{Dataset, Split, frames};
+use data::{Dataset, Item, Split, frames};
 use edge_runtime::engine::Compute;
-use edge_runtime::image::RadiographError;
+use edge_runtime::image::preprocess::preprocess;
+use edge_runtime::image::{GreyPlane, Radiograph, RadiographError};
 use edge_runtime::lower::lower;
 use edge_runtime::model::bundle::Bundle;
 use edge_runtime::model::contract::{ActivationRanges, Contract, InputContract, ranges_to_metadata};
 use edge_runtime::model::{Model, ModelError};
 use edge_runtime::onnx::{self, pb};
 use edge_runtime::operators::{Float, Op};
-use edge_runtime::process::files::{check_outputs, sha256_hex};
+use edge_runtime::process::files::sha256_hex;
 use edge_runtime::process::progress::Reporter;
 use std::path::{Path, PathBuf};
 
@@ -48,9 +49,9 @@ pub fn quantise(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<R
     let mut bundle = Bundle { contract, network };
     let judged = match &plan.data {
         None => None,
-        Some((data, split)) => Some(judge(&float, &mut bundle, path, data, *split, compute, progress)?),
+        Some(images) => Some(judge(&float, &mut bundle, plan, images, compute, progress)?),
     };
-    write(path, &float, &mut int8, &bundle, judged)
+    write(plan, &float, &mut int8, &bundle, judged)
 }
 
 /// Reads the model, its contract and its activation ranges.
@@ -101,54 +102,73 @@ fn calibrate(
     Ok(calibration::record(proto, input, &frames, record)?)
 }
 
+/// Labelled images at the size of the network, each decoded once.
+struct LabelledFrames {
+    frames: Vec<GreyPlane>,
+    splits: Vec<Split>,
+    truths: Vec<bool>,
+}
+
+impl LabelledFrames {
+    /// Those of `split` and the validation images of `data`.
+    fn load(data: &Path, split: Split, contract: &Contract, progress: &Reporter) -> Result<LabelledFrames> {
+        let listed = |done, of| progress.step("reading the data set", done, of, "");
+        let mut dataset = Dataset::open(data, contract.provenance.seed, listed)?;
+        let tunes = !dataset.of(Split::Val).is_empty();
+        let frame = |radiograph: &Radiograph| preprocess(&radiograph.plane, &contract.input);
+        let decoded = |done, of| progress.step("decoding images", done, of, "");
+        let loaded = frames::load(&mut dataset, &[split, Split::Val], decoded, frame)?;
+        for file in &dataset.unreadable {
+            progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
+        }
+        dataset.require(split)?;
+        if tunes {
+            dataset.require(Split::Val)?;
+        }
+        let items: Vec<&Item> = loaded.iter().map(|(i, _)| &dataset.items[*i]).collect();
+        let truths = dataset.truths(&items);
+        let splits = items.iter().map(|i| i.split).collect();
+        Ok(LabelledFrames { truths, splits, frames: loaded.into_iter().map(|(_, frame)| frame).collect() })
+    }
+
+    /// Those of `values`, one for each image, that belong to `split`.
+    fn of<T: Copy>(&self, split: Split, values: impl IntoIterator<Item = T>) -> Vec<T> {
+        values.into_iter().zip(&self.splits).filter(|(_, side)| **side == split).map(|(value, _)| value).collect()
+    }
+}
+
 /// What labelled images said.
 struct Judged {
     comparison: Comparison,
     retuned: bool,
 }
 
-/// Runs both models over the validation images and those of `split`, each decoded once; chooses the threshold anew on
-/// the former, and compares on the latter.
+/// Chooses the threshold of the int8 model anew on the validation images, and compares both models on those of `split`.
 fn judge(
     float: &FloatModel,
     bundle: &mut Bundle,
-    path: &Path,
-    data: &Path,
-    split: Split,
+    plan: &Plan,
+    images: &LabelledImages,
     compute: &Compute,
     progress: &Reporter,
 ) -> Result<Judged> {
-    let seed = bundle.contract.provenance.seed;
-    let dataset = Dataset::open(data, seed, |done, of| progress.step("reading the data set", done, of, ""))?;
-    dataset.require(split)?;
-    let items: Vec<_> = dataset.items.iter().filter(|i| i.split == split || i.split == Split::Val).collect();
-    let refused = |reason| ModelError { path: path.to_owned(), reason };
+    let split = images.split;
+    let labelled = LabelledFrames::load(&images.data, split, &float.contract, progress)?;
+    let refused = |reason| ModelError { path: plan.model.clone(), reason };
     let before = Model::of_onnx(&float.proto, float.contract.clone(), String::new(), float.bytes).map_err(refused)?;
     let after = Model::of_bundle(bundle.clone(), String::new(), 0, compute).map_err(refused)?;
-    let done = |i: usize| progress.step("float and int8 model", i, items.len(), "");
-    let scores = scores(&[&before, &after], &dataset, &items, done)?;
-    for file in &scores.unreadable {
-        progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
+    let judged = labelled.of(split, &labelled.frames);
+    let float_scores = probabilities(&before, &judged, |i| progress.step("float model", i, judged.len(), ""))?;
+    let all: Vec<&GreyPlane> = labelled.frames.iter().collect();
+    let int8_scores = probabilities(&after, &all, |i| progress.step("int8 model", i, all.len(), ""))?;
+    let val = labelled.of(Split::Val, labelled.truths.iter().copied());
+    if !val.is_empty() {
+        retune(bundle, &labelled.of(Split::Val, int8_scores.iter().copied()), &val);
     }
-    let [float_scores, int8_scores] = [0, 1].map(|i: usize| &scores.probabilities[i]);
-    let truths = dataset.truths(&scores.items);
-    let side = |wanted: Split, values: &[f32]| -> Vec<f32> {
-        values.iter().zip(&scores.items).filter(|(_, i)| i.split == wanted).map(|(v, _)| *v).collect()
-    };
-    let truths_of = |wanted: Split| -> Vec<bool> {
-        truths.iter().zip(&scores.items).filter(|(_, i)| i.split == wanted).map(|(t, _)| *t).collect()
-    };
-    let val = truths_of(Split::Val);
-    let retuned = !val.is_empty();
-    if retuned {
-        dataset.require(Split::Val)?;
-        retune(bundle, &side(Split::Val, int8_scores), &val);
-    }
-    let old = float.contract.operating_point.threshold;
-    let new = bundle.contract.operating_point.threshold;
-    let comparison =
-        compare(split, [&side(split, float_scores), &side(split, int8_scores)], [old, new], &truths_of(split));
-    Ok(Judged { comparison, retuned })
+    let scores = [float_scores, labelled.of(split, int8_scores)];
+    let thresholds = [&float.contract, &bundle.contract].map(|c| c.operating_point.threshold);
+    let truths = labelled.of(split, labelled.truths.iter().copied());
+    Ok(Judged { comparison: compare(split, scores, thresholds, &truths), retuned: !val.is_empty() })
 }
 
 /// A new model is a new operating point: the highest threshold that keeps the sensitivity the float model was chosen
@@ -163,7 +183,10 @@ fn retune(bundle: &mut Bundle, probabilities: &[f32], truths: &[bool]) {
     contract.operating_point = chosen.point;
 }
 
-fn compare(split: Split, [before, after]: [&[f32]; 2], [old, new]: [f32; 2], truths: &[bool]) -> Comparison {
+/// The float and the int8 model, each with its probabilities and its threshold.
+fn compare(split: Split, scores: [Vec<f32>; 2], thresholds: [f32; 2], truths: &[bool]) -> Comparison {
+    let [before, after] = &scores;
+    let [old, new] = thresholds;
     let same = before.iter().zip(after).filter(|(a, b)| (**a >= old) == (**b >= new)).count();
     Comparison {
         split: split.name(),
@@ -176,7 +199,7 @@ fn compare(split: Split, [before, after]: [&[f32]; 2], [old, new]: [f32; 2], tru
 
 /// Writes both files.
 fn write(
-    path: &Path,
+    plan: &Plan,
     float: &FloatModel,
     int8: &mut pb::ModelProto,
     bundle: &Bundle,
@@ -185,14 +208,11 @@ fn write(
     for (key, value) in bundle.contract.to_metadata().into_iter().chain([ranges_to_metadata(&float.ranges)]) {
         onnx::set_metadata(int8, key, value);
     }
-    let int8_path = path.with_extension("int8.onnx");
-    let bundle_path = path.with_extension("hilum");
-    check_outputs(&[&int8_path, &bundle_path], &[path])?;
-    onnx::save(int8, &int8_path)?;
-    let digest = bundle.save(&bundle_path).with_context(|| format!("{}", bundle_path.display()))?;
-    let file = |path: PathBuf| {
-        let bytes = std::fs::metadata(&path).map(|m| m.len()).unwrap_or(0);
-        File { file: path, bytes }
+    onnx::save(int8, &plan.int8_onnx)?;
+    let digest = bundle.save(&plan.bundle).with_context(|| format!("{}", plan.bundle.display()))?;
+    let file = |path: &Path| {
+        let bytes = std::fs::metadata(path).map(|m| m.len()).unwrap_or(0);
+        File { file: path.to_owned(), bytes }
     };
     let island = |node: &edge_runtime::network::Node| match &node.op {
         Op::Float(Float { model }) => Some(FloatLayer { layer: node.name.clone(), operators: onnx::operators(model) }),
@@ -202,9 +222,9 @@ fn write(
     Ok(Report {
         threshold_retuned: judged.as_ref().is_some_and(|j| j.retuned),
         comparison: judged.map(|j| j.comparison),
-        float: File { file: path.to_owned(), bytes: float.bytes as u64 },
-        int8_onnx: file(int8_path),
-        bundle: BundleFile { file: file(bundle_path), digest },
+        float: File { file: plan.model.clone(), bytes: float.bytes as u64 },
+        int8_onnx: file(&plan.int8_onnx),
+        bundle: BundleFile { file: file(&plan.bundle), digest },
         operating_point_rule: point.rule.clone(),
         threshold: point.threshold,
         float_layers: bundle.network.nodes.iter().filter_map(island).collect(),

@@ -148,8 +148,8 @@ impl<'a> Bits<'a> {
         Ok(if bits < 1 << (count - 1) { bits - (1 << count) + 1 } else { bits })
     }
 
-    /// Ends at a byte's end, where a marker must follow; gives the place of the marker's first byte. Encoders fill the last
-    /// byte with ones (T.81, F.1.2.3), some with zeros; a mixture is data.
+    /// Ends at a byte's end, where a marker must follow; gives the place of the marker's first byte. Encoders fill the
+    /// last byte with ones (T.81, F.1.2.3), some with zeros; a mixture is data.
     pub fn end(mut self) -> Result<usize, JpegError> {
         self.fill();
         let padding = if self.count == 0 { 0 } else { self.buffer >> (64 - self.count) };

@@ -1,7 +1,7 @@
 //! JPEG (ITU-T T.81), proved before it is believed.
 //!
-//! Decoders fill what is missing: where data end early, a restart interval is lost or a progressive scan never came, the
-//! picture has grey, stripes or a blur there, which on a radiograph reads as disease. So every file is walked first
+//! Decoders fill what is missing: where data end early, a restart interval is lost or a progressive scan never came,
+//! the picture has grey, stripes or a blur there, which on a radiograph reads as disease. So every file is walked first
 //! ([`proof`]): every Huffman code of every block of every component in every scan, and nothing may be left over. Then
 //! `jpeg-decoder` makes the pixels.
 
@@ -44,8 +44,8 @@ impl From<JpegError> for RadiographError {
     }
 }
 
-/// Encoders do not agree on differences of 16 bits (T.81, H.1.2.2), so a lossless file that makes no sense here may be sound
-/// elsewhere.
+/// Encoders do not agree on differences of 16 bits (T.81, H.1.2.2), so a lossless file that makes no sense here may be
+/// sound elsewhere.
 fn of_process(e: JpegError, process: frame::Process) -> JpegError {
     match (e, process) {
         (JpegError::Damaged(_), frame::Process::Lossless) => JpegError::Unsupported("this kind of lossless JPEG"),
