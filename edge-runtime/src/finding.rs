@@ -26,7 +26,7 @@ pub struct Record {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Outcome {
     /// The network's answer.
-    Finding(Finding),
+    Finding(Box<Finding>),
     /// There is none.
     Refusal(Refusal),
 }
@@ -193,7 +193,7 @@ pub(crate) mod tests {
 
     #[test]
     fn records_survive_the_log_format() {
-        let finding = Record::new("a.png".into(), Outcome::Finding(example(true)));
+        let finding = Record::new("a.png".into(), Outcome::Finding(example(true).into()));
         for record in [finding, Record::refused("b.png".into(), "the file is empty".into())] {
             let bytes = postcard::to_stdvec(&record).unwrap();
             assert_eq!(postcard::from_bytes::<Record>(&bytes).unwrap(), record);

@@ -82,7 +82,7 @@ pub fn scan_source(
 pub fn record(path: &Path, scan: &Result<Scan, ScanError>) -> Record {
     let file = path.display().to_string();
     match scan {
-        Ok(scan) => Record::new(file, Outcome::Finding(scan.finding.clone())),
+        Ok(scan) => Record::new(file, Outcome::Finding(scan.finding.clone().into())),
         Err(e) => Record::refused(file, e.to_string()),
     }
 }

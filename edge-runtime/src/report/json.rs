@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_finding_has_its_keys_in_order() {
-        let record = Record::new("a.jpeg".into(), Outcome::Finding(example(true)));
+        let record = Record::new("a.jpeg".into(), Outcome::Finding(example(true).into()));
         let value: serde_json::Value = serde_json::from_str(&line(&record)).unwrap();
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(

@@ -130,21 +130,10 @@ pub struct Gradients {
     pub beta: Vec<f32>,
 }
 
-/// Turns `dy`, the gradient of the output, into that of the input, in place. `y` is what [`apply`] gave, where it has
-/// an activation; `residual`, if there was one, receives its gradient.
-pub fn gradients(
-    (x, y, dy): (&[f32], Option<&[f32]>, &mut [f32]),
-    statistics: &Statistics,
-    gamma: &[f32],
-    epsilon: f32,
-    activation: Activation,
-    mut residual: Option<&mut [f32]>,
-) -> Gradients {
-    let channels = gamma.len();
+/// For each channel Σg and Σg·(x − mean) over all rows, where g is `dy` behind the gate of the activation.
+fn gated_sums(x: &[f32], y: &[f32], dy: &[f32], mean: &[f32], activation: Activation) -> Vec<(f64, f64)> {
+    let channels = mean.len();
     let bounds = activation.bounds();
-    // Without an activation the gate lets any finite value through.
-    let y = y.unwrap_or(x);
-    let mean = &statistics.mean[..];
     let sums = parts(x.len() / channels).into_par_iter().map(|part| {
         let part = part.start * channels..part.end * channels;
         let chunk = rows(channels) * channels;
@@ -176,7 +165,25 @@ pub fn gradients(
         }
         total
     });
-    let total = add_up(channels, sums.collect());
+    add_up(channels, sums.collect())
+}
+
+/// Turns `dy`, the gradient of the output, into that of the input, in place. `y` is what [`apply`] gave, where it has
+/// an activation; `residual`, if there was one, receives its gradient.
+pub fn gradients(
+    (x, y, dy): (&[f32], Option<&[f32]>, &mut [f32]),
+    statistics: &Statistics,
+    gamma: &[f32],
+    epsilon: f32,
+    activation: Activation,
+    mut residual: Option<&mut [f32]>,
+) -> Gradients {
+    let channels = gamma.len();
+    let bounds = activation.bounds();
+    // Without an activation the gate lets any finite value through.
+    let y = y.unwrap_or(x);
+    let mean = &statistics.mean[..];
+    let total = gated_sums(x, y, dy, mean, activation);
     let inverse: Vec<f32> = statistics.variance.iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
     let n = (x.len() / channels) as f64;
     // dx = γ/σ · (g − mean(g) − x̂·mean(g·x̂)) = a·g + b·x + d

@@ -98,7 +98,7 @@ pub fn parse(marker: u8, data: &[u8]) -> Result<Frame, JpegError> {
         0xC0 | 0xC1 => Process::Sequential,
         0xC2 => Process::Progressive,
         0xC3 => Process::Lossless,
-        0xC9 | 0xCA | 0xCB => return Err(JpegError::Unsupported("an arithmetically coded JPEG")),
+        0xC9..=0xCB => return Err(JpegError::Unsupported("an arithmetically coded JPEG")),
         _ => return Err(JpegError::Unsupported("a hierarchical JPEG")),
     };
     let short = || JpegError::damaged("its frame header is too short");
