@@ -15,6 +15,6 @@ pub struct Requantise<'a> {
     pub low: u8,
     /// Largest code (ReLU6).
     pub high: u8,
-    /// As [`Scaling::may_overflow`].
+    /// True if a scaled sum may leave the range of `i32`.
     pub may_overflow: bool,
 }
