@@ -4,7 +4,7 @@ use edge_runtime::lower::input_shape;
 use edge_runtime::model::contract::{
     Activation, Contract, ContractError, InputContract, OperatingPoint, Provenance, ResizeRule,
 };
-use edge_runtime::onnx::pb;
+use edge_runtime::onnx::{self, pb};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -22,13 +22,26 @@ pub struct ContractFile {
     /// The finding is positive from this probability on.
     #[serde(default = "half")]
     pub threshold: f32,
-    /// Subtracted from each channel, in 8-bit pixels; ImageNet's where absent.
+    /// Subtracted from each channel, in pixels as `unit` says; ImageNet's where absent.
     pub mean: Option<Vec<f32>>,
-    /// Divides each channel afterwards, in 8-bit pixels; ImageNet's where absent.
+    /// Divides each channel afterwards, in pixels as `unit` says; ImageNet's where absent.
     pub std: Option<Vec<f32>>,
+    /// Of which pixels `mean` and `std` are.
+    pub unit: Option<Unit>,
     /// How radiographs of any shape are brought to the input's size.
     #[serde(default = "stretch")]
     pub resize: ResizeRule,
+}
+
+/// Which range of pixels a normalisation is written for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Unit {
+    /// 8-bit pixels, 0 to 255.
+    #[serde(rename = "0 to 255")]
+    Bytes,
+    /// Pixels divided by 255, 0 to 1.
+    #[serde(rename = "0 to 1")]
+    Fractions,
 }
 
 /// Where a model's contract is from.
@@ -67,6 +80,17 @@ pub enum ForeignError {
     /// The graph's output is no row of logits.
     #[error("its output is not [1, classes]")]
     Output,
+    /// Nobody can tell which pixels the normalisation is written for.
+    #[error(
+        "mean {mean:?} and std {std:?} look as if pixels went from 0 to 1; write unit = \"0 to 1\" in the contract file if \
+         they do, or unit = \"0 to 255\""
+    )]
+    Unit {
+        /// The mean.
+        mean: Vec<f32>,
+        /// The standard deviation.
+        std: Vec<f32>,
+    },
     /// The parts contradict each other.
     #[error(transparent)]
     Contract(#[from] ContractError),
@@ -89,7 +113,7 @@ pub fn contract(model: &pb::ModelProto, name: &str, file: Option<ContractFile>) 
     if height != width || !matches!(channels, 1 | 3) {
         return Err(ForeignError::Input);
     }
-    let outputs = graph.output.first().and_then(row).ok_or(ForeignError::Output)?;
+    let outputs = graph.output.first().and_then(onnx::row).ok_or(ForeignError::Output)?;
     let rule = match &file {
         Some(_) => "given with the contract file",
         None => "assumed: the model carries no contract, and no --contract file was given",
@@ -101,19 +125,14 @@ pub fn contract(model: &pb::ModelProto, name: &str, file: Option<ContractFile>) 
         threshold: 0.5,
         mean: None,
         std: None,
+        unit: None,
         resize: ResizeRule::Stretch,
     });
-    let [mean, std] = IMAGENET.map(|v| v[..channels as usize].to_vec());
+    let [mean, std] = normalisation(&file, channels as usize)?;
     let unknown = || ContractError::Inconsistent(format!("no label is called `{}`", file.positive));
     let positive = file.labels.iter().position(|l| *l == file.positive).ok_or_else(unknown)?;
     let contract = Contract {
-        input: InputContract {
-            size: height,
-            channels,
-            resize: file.resize,
-            mean: file.mean.unwrap_or(mean),
-            std: file.std.unwrap_or(std),
-        },
+        input: InputContract { size: height, channels, resize: file.resize, mean, std },
         labels: file.labels,
         positive: positive as u32,
         activation: if outputs == 1 { Activation::Sigmoid } else { Activation::Softmax },
@@ -135,18 +154,28 @@ pub fn contract(model: &pb::ModelProto, name: &str, file: Option<ContractFile>) 
     Ok(contract)
 }
 
-/// Length of a graph output `[1, n]`.
-fn row(output: &pb::ValueInfoProto) -> Option<usize> {
-    use tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue;
-    use tract_onnx::pb::type_proto::Value::TensorType;
-    let TensorType(tensor) = output.r#type.as_ref()?.value.as_ref()?;
-    match tensor.shape.as_ref()?.dim.as_slice() {
-        [_, n] => match n.value {
-            Some(DimValue(n)) => usize::try_from(n).ok().filter(|n| (1..=65_536).contains(n)),
-            _ => None,
-        },
-        _ => None,
-    }
+/// Mean and standard deviation of each channel in 8-bit pixels. A standard deviation of one grey level or less, without a
+/// unit, is refused: it is that of pixels from 0 to 1, or none at all.
+fn normalisation(file: &ContractFile, channels: usize) -> Result<[Vec<f32>; 2], ForeignError> {
+    let given = file.std.iter().chain(&file.mean).next().is_some();
+    let [mean, std] = [&file.mean, &file.std];
+    let factor = match file.unit {
+        Some(Unit::Fractions) if given => 255.0,
+        Some(_) => 1.0,
+        None => {
+            let small = |values: &Option<Vec<f32>>| values.iter().flatten().all(|v| v.abs() <= 1.0);
+            if given && small(mean) && small(std) {
+                let [mean, std] = [mean, std].map(|v| v.clone().unwrap_or_default());
+                return Err(ForeignError::Unit { mean, std });
+            }
+            1.0
+        }
+    };
+    let scaled = |values: &Option<Vec<f32>>, of: usize| match values {
+        Some(values) => values.iter().map(|v| v * factor).collect(),
+        None => IMAGENET[of][..channels].to_vec(),
+    };
+    Ok([scaled(mean, 0), scaled(std, 1)])
 }
 
 #[cfg(test)]
@@ -167,6 +196,18 @@ mod tests {
         let c = contract(&model(5), "net", None).unwrap();
         assert_eq!((c.labels.len(), c.positive, c.input.size), (5, 4, 32));
         assert!(c.operating_point.rule.starts_with("assumed"));
+    }
+
+    #[test]
+    fn a_normalisation_of_unit_pixels_is_said_or_refused() {
+        let read = |unit: &str| {
+            let text = "labels = [\"a\", \"b\"]\npositive = \"b\"\nmean = [0.5, 0.5, 0.5]\nstd = [0.25, 0.25, 0.25]";
+            contract(&model(2), "net", Some(toml::from_str(&format!("{text}\n{unit}")).unwrap()))
+        };
+        let refused = read("").unwrap_err().to_string();
+        assert!(refused.contains("0 to 1") && refused.contains("0 to 255"), "{refused}");
+        assert_eq!(read("unit = \"0 to 1\"").unwrap().input.std, [63.75; 3]);
+        assert_eq!(read("unit = \"0 to 255\"").unwrap().input.std, [0.25; 3]);
     }
 
     #[test]

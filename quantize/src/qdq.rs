@@ -19,6 +19,35 @@ pub enum QuantizeError {
     /// It is quantised already.
     #[error("the model is quantised already: give the float model it came from")]
     AlreadyQuantised,
+    /// Weights are infinite or no numbers.
+    #[error("tensor `{0}` holds weights that are infinite or no numbers: the model is broken")]
+    NotFinite(String),
+    /// The operator set is older than any that is read.
+    #[error("the model is of operator set {version}; the oldest that is read is {oldest}: export it anew")]
+    Opset {
+        /// That of the model.
+        version: i64,
+        /// The oldest that is read.
+        oldest: i64,
+    },
+    /// An operator that may have meant something else then.
+    #[error("`{operator}` of operator set {version} cannot be read: export the model with operator set {modern}")]
+    OldOperator {
+        /// The operator.
+        operator: String,
+        /// The operator set of the model.
+        version: i64,
+        /// The one to export with.
+        modern: i64,
+    },
+    /// The output is a probability that the contract cannot say.
+    #[error("the output is a probability of `{operator}`, and {reason}: export the model with its logits as output")]
+    Probability {
+        /// What gives it.
+        operator: String,
+        /// Why it cannot be taken off.
+        reason: &'static str,
+    },
     /// A layer that is to stay in float and is not there.
     #[error("no layer is called `{name}`; those with weights are {known}")]
     NoLayer {

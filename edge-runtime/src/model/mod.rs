@@ -149,6 +149,11 @@ impl Model {
             return Model::of_bundle(bundle, digest, bytes.len(), compute);
         }
         let proto = onnx::decode(bytes, path)?;
+        if let Some(file) = onnx::external_file(&proto) {
+            return Err(ModelErrorReason::Mismatch(format!(
+                "its weights lie in `{file}`, and a model of the device is one file: run `quantize` on it"
+            )));
+        }
         let contract = onnx::contract(&proto)?;
         let digest = sha256_hex(bytes);
         if is_qdq(&proto) {

@@ -108,3 +108,17 @@ pub fn ints(name: &str, values: &[i64]) -> pb::AttributeProto {
 pub fn float(name: &str, value: f32) -> pb::AttributeProto {
     pb::AttributeProto { name: name.into(), r#type: AttributeType::Float as i32, f: value, ..Default::default() }
 }
+
+/// Length of a graph output `[1, n]`; `None` for any other shape.
+pub fn row(output: &pb::ValueInfoProto) -> Option<usize> {
+    use tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue;
+    use tract_onnx::pb::type_proto::Value::TensorType;
+    let TensorType(tensor) = output.r#type.as_ref()?.value.as_ref()?;
+    match tensor.shape.as_ref()?.dim.as_slice() {
+        [_, n] => match n.value {
+            Some(DimValue(n)) => usize::try_from(n).ok().filter(|n| (1..=65_536).contains(n)),
+            _ => None,
+        },
+        _ => None,
+    }
+}

@@ -2,10 +2,12 @@
 
 mod attribute;
 mod build;
+mod external;
 mod tensor;
 
 pub use attribute::{attribute, int_or, ints_or};
-pub use build::{GraphBuilder, float, int, ints, value_info};
+pub use build::{GraphBuilder, float, int, ints, row, value_info};
+pub use external::{external_file, read_external};
 pub use tensor::{dims, f32s, i8s, i32s, i64s, u8s};
 pub use tract_onnx::pb;
 
@@ -42,6 +44,14 @@ pub enum OnnxError {
         path: PathBuf,
         /// What the protobuf decoder said.
         reason: String,
+    },
+    /// A file that holds weights of the model cannot be read.
+    #[error("{path}: the model's weights lie in this file, and it cannot be read ({source}): put it beside the model")]
+    External {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
     },
     /// A tensor is not stored the way it must be.
     #[error("tensor `{name}`: {reason}")]

@@ -33,7 +33,7 @@ macro_rules! reader {
             if values.len() != count {
                 let count = values.len();
                 let dims = &tensor.dims;
-                return Err(bad(format!("{count} values for dimensions {dims:?} (external data are not read)")));
+                return Err(bad(format!("{count} values for dimensions {dims:?}")));
             }
             Ok(values)
         }

@@ -2,7 +2,7 @@
 
 use super::{Form, OnnxOperator, Operator, Step};
 use crate::engine::{EngineError, Layer};
-use crate::lower::{LowerError, Lowered, Lowering, OnnxNode};
+use crate::lower::{LowerError, Lowered, Lowering, OnnxNode, unsupported};
 use crate::network::Value;
 use kernels::{Product, Sum};
 use serde::{Deserialize, Serialize};
@@ -23,6 +23,9 @@ impl Add {
     fn lower(l: &Lowering, node: &OnnxNode) -> Result<Lowered, LowerError> {
         let first = l.value(node, node.input(0))?;
         let second = l.value(node, node.input(1))?;
+        if l.shape(first) != l.shape(second) {
+            return Err(unsupported(&node.name, "a sum of two shapes; the engine adds activations of one shape"));
+        }
         Ok(Lowered::operator(Add.into(), vec![first, second], l.shape(first)))
     }
 }
@@ -76,6 +79,12 @@ impl Multiply {
         // The gate of a squeeze-and-excitation may come first or second.
         let inputs = if len(first) < len(second) { vec![second, first] } else { vec![first, second] };
         let shape = l.shape(inputs[0]);
+        let gate = l.shape(inputs[1]);
+        if gate != shape && gate != [1, 1, shape[2]] {
+            let reason = "a product of two shapes; the engine multiplies activations of one shape, or each channel by one \
+                          value";
+            return Err(unsupported(&node.name, reason));
+        }
         Ok(Lowered::operator(Multiply.into(), inputs, shape))
     }
 }

@@ -1,5 +1,12 @@
 //! Foreign ONNX (plain PyTorch exports, for one) to the form that [`crate::qdq`] quantises: batch normalisation folded,
-//! means as pools, constants as initializers, input and output by the names of the contract.
+//! means as pools, constants as initializers, input and output by the names of the contract, operators of older sets in
+//! today's form, logits where there are probabilities.
+
+mod check;
+mod opset;
+mod output;
+
+pub use check::check_float;
 
 use crate::qdq::QuantizeError;
 use edge_runtime::onnx::{self, INPUT, LOGITS, pb};
@@ -10,7 +17,10 @@ use tract_onnx::pb::tensor_proto::DataType;
 pub fn canonical(model: &pb::ModelProto) -> Result<pb::ModelProto, QuantizeError> {
     let mut model = model.clone();
     let empty = || QuantizeError::Graph { node: "graph".into(), reason: "it is empty".into() };
+    opset::modernise(&mut model)?;
     let graph = model.graph.as_mut().ok_or_else(empty)?;
+    output::take_off_probabilities(graph)?;
+    check::check_finite(graph)?;
     let mut rewriter = Rewriter {
         constants: graph.initializer.iter().map(|t| (t.name.clone(), t.clone())).collect(),
         outputs: graph.output.iter().map(|o| o.name.clone()).collect(),

@@ -35,7 +35,7 @@ struct Cli {
     #[arg(long, value_name = "DIR")]
     calibrate: Option<PathBuf>,
     /// What a model of another origin expects and what its outputs mean (TOML: labels, positive, threshold, mean, std,
-    /// resize)
+    /// unit, resize)
     #[arg(long, value_name = "FILE")]
     contract: Option<PathBuf>,
     /// Keep this layer in float (repeatable): for one that loses too much in int8

@@ -26,6 +26,8 @@ use std::path::{Path, PathBuf};
 struct FloatModel {
     bytes: usize,
     sha256: String,
+    /// Files that hold weights of it.
+    beside: Vec<PathBuf>,
     proto: pb::ModelProto,
     contract: Contract,
     contract_source: ContractSource,
@@ -46,6 +48,11 @@ pub fn quantise(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<R
         path.file_name().unwrap_or_default().to_string_lossy(),
         float.sha256
     ));
+    for file in &float.beside {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let bytes = std::fs::read(file).with_context(|| format!("{}", file.display()))?;
+        contract.provenance.history.push(format!("its weights from {name} (sha256 {})", sha256_hex(&bytes)));
+    }
     let mut bundle = Bundle { contract, network };
     let judged = match &plan.data {
         None => None,
@@ -59,7 +66,9 @@ fn read(plan: &Plan, progress: &Reporter) -> Result<FloatModel> {
     let path = &plan.model;
     let named = || format!("{}", path.display());
     let bytes = std::fs::read(path).with_context(named)?;
-    let model = onnx::decode(&bytes, path)?;
+    let mut model = onnx::decode(&bytes, path)?;
+    canonical::check_float(&model).with_context(named)?;
+    let beside = onnx::read_external(&mut model, path)?;
     let recorded = onnx::ranges(&model)?;
     let own_contract = onnx::contract(&model);
     if recorded.is_none() && plan.calibration.is_none() {
@@ -84,7 +93,7 @@ fn read(plan: &Plan, progress: &Reporter) -> Result<FloatModel> {
         None => recorded.unwrap_or_default(),
         Some(files) => calibrate(&proto, &contract.input, files, progress)?,
     };
-    Ok(FloatModel { bytes: bytes.len(), sha256: sha256_hex(&bytes), proto, contract, contract_source, ranges })
+    Ok(FloatModel { bytes: bytes.len(), sha256: sha256_hex(&bytes), beside, proto, contract, contract_source, ranges })
 }
 
 fn calibrate(
