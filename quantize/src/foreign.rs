@@ -82,8 +82,8 @@ pub enum ForeignError {
     Output,
     /// Nobody can tell which pixels the normalisation is written for.
     #[error(
-        "mean {mean:?} and std {std:?} look as if pixels went from 0 to 1; write unit = \"0 to 1\" in the contract file if \
-         they do, or unit = \"0 to 255\""
+        "mean {mean:?} and std {std:?} look as if pixels went from 0 to 1; write unit = \"0 to 1\" in the contract \
+         file if they do, or unit = \"0 to 255\""
     )]
     Unit {
         /// The mean.
@@ -154,8 +154,8 @@ pub fn contract(model: &pb::ModelProto, name: &str, file: Option<ContractFile>) 
     Ok(contract)
 }
 
-/// Mean and standard deviation of each channel in 8-bit pixels. A standard deviation of one grey level or less, without a
-/// unit, is refused: it is that of pixels from 0 to 1, or none at all.
+/// Mean and standard deviation of each channel in 8-bit pixels. A standard deviation of one grey level or less, without
+/// a unit, is refused: it is that of pixels from 0 to 1, or none at all.
 fn normalisation(file: &ContractFile, channels: usize) -> Result<[Vec<f32>; 2], ForeignError> {
     let given = file.std.iter().chain(&file.mean).next().is_some();
     let [mean, std] = [&file.mean, &file.std];

@@ -81,8 +81,8 @@ impl Multiply {
         let shape = l.shape(inputs[0]);
         let gate = l.shape(inputs[1]);
         if gate != shape && gate != [1, 1, shape[2]] {
-            let reason = "a product of two shapes; the engine multiplies activations of one shape, or each channel by one \
-                          value";
+            let reason = "a product of two shapes; the engine multiplies activations of one shape, or each channel by \
+                          one value";
             return Err(unsupported(&node.name, reason));
         }
         Ok(Lowered::operator(Multiply.into(), inputs, shape))

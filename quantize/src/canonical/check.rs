@@ -39,3 +39,31 @@ pub fn check_finite(graph: &pb::GraphProto) -> Result<(), QuantizeError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edge_runtime::onnx::GraphBuilder;
+
+    #[test]
+    fn quantised_models_and_broken_weights_are_refused() {
+        let model = |op: &str, weights: [f32; 2]| {
+            let mut b = GraphBuilder::default();
+            b.input("x", &[1, 2]);
+            b.floats("w", &[2], &weights);
+            b.node(op, &["x", "w"], "y", vec![]);
+            b.output("y", &[1, 2]);
+            b.finish("m", vec![])
+        };
+        for op in ["QLinearConv", "DynamicQuantizeLinear", "QuantizeLinear", "QGemm"] {
+            let error = check_float(&model(op, [0.0; 2])).unwrap_err().to_string();
+            assert!(error.contains("quantised already"), "{error}");
+        }
+        check_float(&model("Add", [0.0; 2])).unwrap();
+        check_finite(&model("Add", [0.0; 2]).graph.unwrap()).unwrap();
+        for broken in [f32::NAN, f32::INFINITY] {
+            let error = check_finite(&model("Add", [0.0, broken]).graph.unwrap()).unwrap_err().to_string();
+            assert!(error.contains("`w`"), "{error}");
+        }
+    }
+}

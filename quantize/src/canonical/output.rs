@@ -63,3 +63,46 @@ fn rename(graph: &mut pb::GraphProto, old: &str, new: &str) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edge_runtime::onnx::GraphBuilder;
+
+    /// A linear layer, then `ops` in a row.
+    fn graph(outputs: usize, ops: &[&str]) -> pb::GraphProto {
+        let mut b = GraphBuilder::default();
+        b.input("x", &[1, 3]);
+        b.floats("w", &[outputs, 3], &vec![0.5; outputs * 3]);
+        b.node("Gemm", &["x", "w"], "t0", vec![onnx::int("transB", 1)]);
+        for (i, op) in ops.iter().enumerate() {
+            b.node(op, &[&format!("t{i}")], &format!("t{}", i + 1), vec![]);
+        }
+        b.output(&format!("t{}", ops.len()), &[1, outputs]);
+        b.finish("m", vec![]).graph.unwrap()
+    }
+
+    #[test]
+    fn a_probability_that_the_contract_says_is_taken_off() {
+        for (outputs, ops) in [(1, ["Sigmoid"].as_slice()), (2, &["Softmax"]), (3, &["LogSoftmax", "Identity"])] {
+            let mut graph = graph(outputs, ops);
+            take_off_probabilities(&mut graph).unwrap();
+            let left: Vec<&str> = graph.node.iter().map(|n| n.op_type.as_str()).collect();
+            assert_eq!(left[0], "Gemm");
+            assert!(!left.contains(&ops[0]), "{left:?}");
+            assert_eq!(graph.node.last().unwrap().output, [graph.output[0].name.clone()]);
+        }
+    }
+
+    #[test]
+    fn a_probability_that_it_cannot_say_is_refused() {
+        for (outputs, ops) in [(2, ["Sigmoid"].as_slice()), (1, &["Softmax"]), (1, &["Sigmoid", "Flatten"])] {
+            let error = take_off_probabilities(&mut graph(outputs, ops)).unwrap_err().to_string();
+            assert!(error.contains(ops[0]) && error.contains("logits"), "{error}");
+        }
+        let mut logits = graph(2, &["Relu"]);
+        let before = logits.clone();
+        take_off_probabilities(&mut logits).unwrap();
+        assert_eq!(logits, before);
+    }
+}
