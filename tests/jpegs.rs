@@ -31,7 +31,8 @@ fn jpegs_are_read_as_libjpeg_turbo_reads_them_or_refused() {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut broken: BTreeMap<String, Count> = BTreeMap::new();
     let mut sound = 0;
-    for path in edge_runtime::image::folder::image_files(dir.path()).unwrap() {
+    let files = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path());
+    for path in files.filter(|path| path.extension().is_some_and(|e| e == "jpg")) {
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         let decoded = Radiograph::decode(&std::fs::read(&path).unwrap());
         match name.trim_end_matches(".jpg").split_once(".broken.") {

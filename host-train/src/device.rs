@@ -38,8 +38,7 @@ pub fn open(kind: DeviceKind) -> Result<(Device, Operators), DeviceError> {
 }
 
 /// The first real card. A software rasteriser is none: it is slower than the CPU backend, and serves for tests alone,
-/// where
-/// `CUBECL_WGPU_DEFAULT_DEVICE=Cpu` asks for it.
+/// where `CUBECL_WGPU_DEFAULT_DEVICE=Cpu` asks for it.
 #[cfg(feature = "wgpu")]
 fn gpu() -> Result<Device, DeviceError> {
     use burn::tensor::DeviceKind;

@@ -3,8 +3,8 @@
 //! A plain CNN, MobileNetV2, ResNet50 and DenseNet121 differ in which convolutions a stage holds and how its output
 //! joins its input, so each is a [`Network`]; export, weight loading and feature caching follow that structure.
 //!
-//! On the CPU the forward pass runs channels-last on Hilum's [operators]; [`Operators::Burn`] runs
-//! the same network on burn's own, on any device.
+//! On the CPU the forward pass runs channels-last on Hilum's [operators]; [`Operators::Burn`] runs the same network on
+//! burn's own, on any device.
 
 mod densenet121;
 mod mobilenet_v2;

@@ -265,8 +265,7 @@ fn depthwise_interior(d: &Interior, out: &mut [u8]) {
 ///
 /// # Safety
 /// All windows of output rows `rows` and channels `c .. c + 16` lie inside input, weights, bias and multiplier; there
-/// are
-/// `TAPS` taps, no weight −128; `out` starts with the first row.
+/// are `TAPS` taps, no weight −128; `out` starts with the first row.
 #[target_feature(enable = "neon")]
 unsafe fn depthwise_block<const TAPS: usize>(d: &Interior, rows: std::ops::Range<usize>, c: usize, out: &mut [u8]) {
     let flip = vdupq_n_s8(i8::MIN);

@@ -1,6 +1,5 @@
-//! The layout of *Chest X-Ray Images (Pneumonia)* (Kermany, Zhang, Goldbaum 2018): class folders, in `train/`, `val/`
-//! and
-//! `test/` or directly; the patient stands in the file name.
+//! The layout of *Chest X-Ray Images (Pneumonia)* (Kermany, Zhang, Goldbaum 2018): class folders, in `train/`,
+//! `val/` and `test/` or directly; the patient stands in the file name.
 
 use crate::dataset::DatasetError;
 use crate::{Item, Labels, Split, paths};
@@ -64,9 +63,8 @@ impl Entry {
     }
 }
 
-/// Patient of a file name (`person12_bacteria_46` → `person12`, `IM-0115-0001` → `IM-0115`, `NORMAL2-IM-0381-0001-0002`
-/// →
-/// `NORMAL2-IM-0381`); any other name is a patient of its own.
+/// Patient of a file name (`person12_bacteria_46` → `person12`, `IM-0115-0001` → `IM-0115`,
+/// `NORMAL2-IM-0381-0001-0002` → `NORMAL2-IM-0381`); any other name is a patient of its own.
 pub fn patient_of(stem: &str) -> String {
     if stem.starts_with("person")
         && let Some((person, _)) = stem.split_once('_')
