@@ -21,6 +21,7 @@ pub fn canonical(model: &pb::ModelProto) -> Result<pb::ModelProto, QuantizeError
     let graph = model.graph.as_mut().ok_or_else(empty)?;
     output::take_off_probabilities(graph)?;
     check::check_finite(graph)?;
+    free_contract_names(graph);
     let mut rewriter = Rewriter {
         constants: graph.initializer.iter().map(|t| (t.name.clone(), t.clone())).collect(),
         outputs: graph.output.iter().map(|o| o.name.clone()).collect(),
@@ -89,9 +90,7 @@ impl Rewriter {
         let Some(output) = node.output.first().cloned() else { return Err(fail("it has no output")) };
         match node.op_type.as_str() {
             "Constant" => {
-                let value = onnx::attribute(&node, "value").and_then(|a| a.t.clone());
-                let scalar = onnx::attribute(&node, "value_float").map(|a| float_tensor(&output, &[], &[a.f]));
-                let mut tensor = value.or(scalar).ok_or_else(|| fail("a constant that is no tensor"))?;
+                let mut tensor = constant(&node, &output).ok_or_else(|| fail("a constant that is no tensor"))?;
                 tensor.name.clone_from(&output);
                 self.constants.insert(output, tensor);
                 return Ok(());
@@ -184,9 +183,14 @@ impl Rewriter {
         let output = node.output[0].clone();
         let before = self.nodes.iter().position(|n| n.output.first() == node.input.first());
         let folded = before.filter(|at| {
-            let conv = &self.nodes[*at];
-            conv.op_type == "Conv" && self.readers.get(&conv.output[0]) == Some(&1)
+            let layer = &self.nodes[*at];
+            let linear = layer.op_type == "Conv" || is_plain_linear(layer);
+            linear && self.readers.get(&layer.output[0]) == Some(&1)
         });
+        if folded.is_none() && self.is_row(&node.input[0]) {
+            self.nodes.push(node.clone());
+            return Ok(());
+        }
         let weight_name = format!("{output}/weight");
         let bias_name = format!("{output}/bias");
         if let Some(at) = folded {
@@ -196,12 +200,15 @@ impl Rewriter {
             let dims = onnx::dims(weight)?;
             let values = onnx::f32s(weight)?;
             if dims.first() != Some(&channels) {
-                return Err(fail("the convolution before it has another number of channels"));
+                return Err(fail("the layer before it has another number of channels"));
             }
             let old = match conv.input.get(2).filter(|n| !n.is_empty()) {
                 Some(name) => self.floats(name)?.ok_or_else(|| fail("the bias before it is not constant"))?,
                 None => vec![0.0; channels],
             };
+            if old.len() != channels {
+                return Err(fail("the bias before it has another number of channels"));
+            }
             let depth = values.len() / channels;
             let values: Vec<f32> =
                 values.iter().enumerate().map(|(i, w)| (f64::from(*w) * scale[i / depth]) as f32).collect();
@@ -218,8 +225,17 @@ impl Rewriter {
         let values: Vec<f32> = scale.iter().map(|s| *s as f32).collect();
         let bias: Vec<f32> =
             (0..channels).map(|c| (f64::from(beta[c]) - f64::from(mean[c]) * scale[c]) as f32).collect();
-        self.constants.insert(weight_name.clone(), float_tensor(&weight_name, &[channels, 1, 1, 1], &values));
-        self.constants.insert(bias_name.clone(), float_tensor(&bias_name, &[channels], &bias));
+        self.depthwise(&node.input[0], &output, &values, &bias);
+        Ok(())
+    }
+
+    /// A depthwise 1×1 convolution from `input` to `output`.
+    fn depthwise(&mut self, input: &str, output: &str, weights: &[f32], bias: &[f32]) {
+        let channels = weights.len();
+        let weight_name = format!("{output}/weight");
+        let bias_name = format!("{output}/bias");
+        self.constants.insert(weight_name.clone(), float_tensor(&weight_name, &[channels, 1, 1, 1], weights));
+        self.constants.insert(bias_name.clone(), float_tensor(&bias_name, &[channels], bias));
         let attributes = vec![
             onnx::int("group", channels as i64),
             onnx::ints("kernel_shape", &[1, 1]),
@@ -227,8 +243,29 @@ impl Rewriter {
             onnx::ints("pads", &[0; 4]),
             onnx::ints("dilations", &[1, 1]),
         ];
-        self.push("Conv", vec![node.input[0].clone(), weight_name, bias_name], &output, attributes);
-        Ok(())
+        self.push("Conv", vec![input.to_owned(), weight_name, bias_name], output, attributes);
+    }
+
+    /// True if `name` is known to be a row, `[1, n]`: what a linear layer or a flattening gives, element by element.
+    fn is_row(&self, name: &str) -> bool {
+        let mut name = name.to_owned();
+        // Backwards, since a node stands behind what it reads.
+        for node in self.nodes.iter().rev() {
+            if node.output.first() != Some(&name) {
+                continue;
+            }
+            match (node.op_type.as_str(), node.input.first()) {
+                ("Gemm" | "Flatten", _) => return true,
+                (
+                    "Relu" | "Clip" | "Sigmoid" | "HardSwish" | "LeakyRelu" | "Tanh" | "BatchNormalization",
+                    Some(from),
+                ) => {
+                    name.clone_from(from);
+                }
+                _ => return false,
+            }
+        }
+        false
     }
 
     /// Weights `[in, out]` to `[out, in]`.
@@ -250,6 +287,54 @@ impl Rewriter {
         node.attribute.retain(|a| a.name != "transB");
         node.attribute.push(onnx::int("transB", 1));
         Ok(())
+    }
+}
+
+/// True for a `Gemm` with weights `[out, in]` and nothing to scale: a linear layer.
+fn is_plain_linear(node: &pb::NodeProto) -> bool {
+    let factor = |name: &str| onnx::attribute(node, name).map_or(1.0, |a| a.f);
+    let is = |name: &str, value: i64| onnx::int_or(node, name, 0) == value;
+    node.op_type == "Gemm" && is("transB", 1) && is("transA", 0) && factor("alpha") == 1.0 && factor("beta") == 1.0
+}
+
+/// Gives inner tensors other names than those of the contract's input and outputs.
+fn free_contract_names(graph: &mut pb::GraphProto) {
+    let ends: HashSet<String> =
+        graph.input.iter().map(|i| &i.name).chain(graph.output.iter().map(|o| &o.name)).cloned().collect();
+    let inner = |name: &String| [INPUT, LOGITS, onnx::MAP].contains(&name.as_str()) && !ends.contains(name);
+    let tensors = graph.initializer.iter_mut().map(|t| &mut t.name);
+    // Names of nodes count too: tract tells them from the input by name.
+    let edges = graph.node.iter_mut().flat_map(|n| n.input.iter_mut().chain(&mut n.output).chain([&mut n.name]));
+    for name in tensors.chain(edges).filter(|name| inner(name)) {
+        name.push_str("/inner");
+    }
+}
+
+/// The value of a `Constant`, in whichever of its attributes it stands.
+fn constant(node: &pb::NodeProto, name: &str) -> Option<pb::TensorProto> {
+    let attribute = |key| onnx::attribute(node, key);
+    if let Some(tensor) = attribute("value") {
+        return tensor.t.clone();
+    }
+    if let Some(a) = attribute("value_float") {
+        return Some(float_tensor(name, &[], &[a.f]));
+    }
+    if let Some(a) = attribute("value_floats") {
+        return Some(float_tensor(name, &[a.floats.len()], &a.floats));
+    }
+    if let Some(a) = attribute("value_int") {
+        return Some(int_tensor(name, &[], &[a.i]));
+    }
+    attribute("value_ints").map(|a| int_tensor(name, &[a.ints.len()], &a.ints))
+}
+
+fn int_tensor(name: &str, dims: &[usize], values: &[i64]) -> pb::TensorProto {
+    pb::TensorProto {
+        name: name.to_owned(),
+        dims: dims.iter().map(|d| *d as i64).collect(),
+        data_type: DataType::Int64 as i32,
+        raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..Default::default()
     }
 }
 
@@ -314,6 +399,52 @@ mod tests {
         for (a, b) in run(&model).iter().zip(run(&ours)) {
             assert!((a - b).abs() < 1e-5, "{a} {b}");
         }
+    }
+
+    /// A linear layer, batch normalisation, ReLU, batch normalisation of a row, linear; inner tensors are called as the
+    /// contract calls its ends.
+    #[test]
+    fn batch_normalisation_of_rows_and_taken_names_change_nothing() {
+        let mut b = GraphBuilder::default();
+        b.input("x", &[1, 1, 2, 2]);
+        b.node("Flatten", &["x"], "image", vec![]);
+        b.floats("w", &[3, 4], &[0.3, -0.2, 0.5, 0.1, -0.4, 0.2, 0.6, 0.9, 0.7, -0.8, 0.3, 0.2]);
+        b.floats("logits", &[3], &[0.1, 0.2, -0.3]);
+        b.node("Gemm", &["image", "w", "logits"], "g", vec![onnx::int("transB", 1)]);
+        for (part, values) in
+            [("s", [1.5, 0.5, -1.0]), ("b", [0.1, 0.2, 0.3]), ("m", [0.2, -0.1, 0.0]), ("v", [0.5, 1.0, 2.0])]
+        {
+            b.floats(part, &[3], &values);
+        }
+        b.node("BatchNormalization", &["g", "s", "b", "m", "v"], "n", vec![]);
+        b.node("Relu", &["n"], "r", vec![]);
+        b.node("BatchNormalization", &["r", "s", "b", "m", "v"], "y", vec![]);
+        b.output("y", &[1, 3]);
+        let model = b.finish("m", vec![]);
+        let ours = canonical(&model).unwrap();
+        let ops: Vec<&str> = ours.graph.as_ref().unwrap().node.iter().map(|n| n.op_type.as_str()).collect();
+        assert_eq!(ops, ["Flatten", "Gemm", "Relu", "BatchNormalization"]);
+        let run = |m: &pb::ModelProto| {
+            let outputs = FloatPlan::new(m, None).unwrap().run(&[1, 1, 2, 2], &[1.0, -2.0, 0.5, 3.0]).unwrap();
+            floats(&outputs[0]).unwrap().to_vec()
+        };
+        for (a, b) in run(&model).iter().zip(run(&ours)) {
+            assert!((a - b).abs() < 1e-5, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn constants_are_read_from_any_attribute() {
+        let of = |attribute: pb::AttributeProto| {
+            let node = pb::NodeProto { attribute: vec![attribute], ..Default::default() };
+            constant(&node, "c").unwrap()
+        };
+        assert_eq!(onnx::f32s(&of(onnx::float("value_float", 1.5))).unwrap(), [1.5]);
+        assert_eq!(onnx::i64s(&of(onnx::int("value_int", -2))).unwrap(), [-2]);
+        assert_eq!(of(onnx::ints("value_ints", &[1, -1])).dims, [2]);
+        let floats = pb::AttributeProto { name: "value_floats".into(), floats: vec![0.5, 2.0], ..Default::default() };
+        assert_eq!(onnx::f32s(&of(floats)).unwrap(), [0.5, 2.0]);
+        assert!(constant(&pb::NodeProto::default(), "c").is_none());
     }
 
     #[test]

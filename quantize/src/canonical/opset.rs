@@ -1,9 +1,8 @@
 //! Operators of older operator sets in the form of version [`onnx::OPSET`] (ONNX operator changelog).
 
-use super::float_tensor;
+use super::{float_tensor, int_tensor};
 use crate::qdq::QuantizeError;
 use edge_runtime::onnx::{self, pb};
-use tract_onnx::pb::tensor_proto::DataType;
 
 /// The oldest operator set that is read: since then arithmetic broadcasts as it does today.
 const OLDEST: i64 = 7;
@@ -142,13 +141,7 @@ fn moved(node: &mut pb::NodeProto, keys: &[&str]) -> Vec<pb::TensorProto> {
         let Some(values) = onnx::attribute(node, key).map(|a| a.ints.clone()) else { continue };
         let name = format!("{output}/{key}");
         node.input.push(name.clone());
-        constants.push(pb::TensorProto {
-            name,
-            dims: vec![values.len() as i64],
-            data_type: DataType::Int64 as i32,
-            raw_data: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
-            ..Default::default()
-        });
+        constants.push(int_tensor(&name, &[values.len()], &values));
     }
     node.attribute.retain(|a| !keys.contains(&a.name.as_str()));
     constants
