@@ -2,7 +2,7 @@
 
 use crate::manifest;
 use crate::paths;
-use crate::readers::kermany;
+use crate::readers::{Entry, layout_of};
 use crate::{Labels, Split};
 use edge_runtime::image::source::read_file;
 use edge_runtime::process::files::hex;
@@ -87,8 +87,8 @@ pub enum DatasetError {
         /// What the system said.
         source: std::io::Error,
     },
-    /// No folder is called like a class.
-    #[error("{root}: no images under {folders} (directly, or in `train/`, `val/`, `test/`)")]
+    /// No image lies where the layout has them.
+    #[error("{root}: no images under {folders}")]
     NoImages {
         /// The data set.
         root: PathBuf,
@@ -147,16 +147,18 @@ impl Dataset {
         if manifest.is_file() { manifest::read(&manifest) } else { Dataset::index(path, seed, progress) }
     }
 
-    /// Lists the images in the Kermany layout under `root`. Their split is final once [`crate::frames::load`] has
-    /// decoded them, since a file that is no image has no side. `progress(done, of)` is called for each file.
+    /// Lists the images under `root`, in whichever of the published layouts it has. Their split is final once
+    /// [`crate::frames::load`] has decoded them, since a file that is no image has no side. `progress(done, of)` is
+    /// called for each file.
     pub fn index(root: &Path, seed: u64, progress: impl Fn(usize, usize) + Sync) -> Result<Dataset, DatasetError> {
         // Absolute, so that a manifest serves wherever it is put.
         let io = |source| DatasetError::Io { path: root.to_owned(), source };
         let root = std::fs::canonicalize(root).map_err(io)?;
-        let labels = kermany::labels();
-        let entries = kermany::entries(&root, &labels)?;
+        let layout = layout_of(&root);
+        let labels = layout.labels();
+        let entries = layout.entries(&root)?;
         let done = AtomicUsize::new(0);
-        let digest = |entry: &kermany::Entry| {
+        let digest = |entry: &Entry| {
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, entries.len());
             let unreadable = |e: edge_runtime::image::RadiographError| Unreadable {
                 path: entry.path.clone(),
@@ -174,7 +176,7 @@ impl Dataset {
             }
         }
         if indexed.is_empty() {
-            return Err(kermany::no_images(root, &labels));
+            return Err(DatasetError::NoImages { root, folders: layout.places() });
         }
         indexed.sort_by(|a, b| a.0.file.cmp(&b.0.file));
         let contradictions = contradictions(&root, &labels, &indexed);
@@ -205,7 +207,8 @@ impl Dataset {
         self.items.retain(|i| !gone.contains(paths::join(root, &i.file).as_path()));
         self.unreadable.extend(unreadable);
         if self.items.is_empty() {
-            return Err(kermany::no_images(self.root.clone(), &self.labels));
+            let folders = layout_of(&self.root).places();
+            return Err(DatasetError::NoImages { root: self.root.clone(), folders });
         }
         self.assign();
         self.provisional = None;

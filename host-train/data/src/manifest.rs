@@ -1,10 +1,17 @@
-//! The manifest: a comment with the root folder, then CSV, one row an image.
+//! The manifest: comments with the root folder and the classes, then CSV, one row an image.
 
+use crate::Labels;
 use crate::dataset::{Dataset, DatasetError, Item, PixelStatistics};
-use crate::readers::kermany;
+use crate::readers::LAYOUTS;
 use crate::split::Split;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+const ROOT: &str = "# root: ";
+/// Names of the classes, a JSON list; absent in manifests of 0.1 before there were several layouts.
+const LABELS: &str = "# labels: ";
+/// Name of the class that is looked for.
+const POSITIVE: &str = "# positive: ";
 
 /// A row. Columns of pixels are empty where an image was never decoded.
 #[derive(Serialize, Deserialize)]
@@ -52,12 +59,17 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
     let bad = |reason: String| DatasetError::Manifest { path: path.to_owned(), reason };
     let io = |source| DatasetError::Io { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(io)?;
-    let (first, _) = text.split_once('\n').unwrap_or((&text, ""));
-    let root = first.strip_prefix("# root: ").ok_or_else(|| bad("its first line names no root".into()))?;
+    let comment = |key: &str| text.lines().take_while(|l| l.starts_with('#')).find_map(|l| l.strip_prefix(key));
+    let root = comment(ROOT).ok_or_else(|| bad("no comment at its head names a root".into()))?;
     let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
     let rows: Result<Vec<Row>, _> = reader.deserialize().collect();
     let items: Vec<Item> = rows.map_err(|e| bad(e.to_string()))?.into_iter().map(Item::from).collect();
-    let labels = kermany::labels();
+    let labels = match (comment(LABELS), comment(POSITIVE)) {
+        (Some(names), Some(positive)) => {
+            labels(names, positive).ok_or_else(|| bad("its classes cannot be read".into()))?
+        }
+        _ => LAYOUTS[0].labels(),
+    };
     if items.is_empty() || items.iter().any(|i| i.label >= labels.len()) {
         return Err(bad(format!("no rows, or a label that is none of 0 to {}", labels.len() - 1)));
     }
@@ -72,6 +84,13 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
     })
 }
 
+/// Classes called as the JSON list `names` says.
+fn labels(names: &str, positive: &str) -> Option<Labels> {
+    let names: Vec<String> = serde_json::from_str(names).ok()?;
+    let positive = names.iter().position(|name| name == positive.trim_end())?;
+    Labels::new(names, positive)
+}
+
 /// The text of the manifest of `dataset`.
 pub fn write(dataset: &Dataset) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
@@ -79,7 +98,11 @@ pub fn write(dataset: &Dataset) -> String {
         writer.serialize(Row::from(item)).expect("rows of plain values serialise");
     }
     let rows = String::from_utf8(writer.into_inner().expect("memory does not fail")).expect("CSV of UTF-8 is UTF-8");
-    format!("# root: {}\n{rows}", dataset.root.display())
+    let labels = &dataset.labels;
+    let root = dataset.root.display();
+    let names = serde_json::to_string(labels.names()).expect("plain data always serialises");
+    let positive = &labels.names()[labels.positive()];
+    format!("{ROOT}{root}\n{LABELS}{names}\n{POSITIVE}{positive}\n{rows}")
 }
 
 #[cfg(test)]
@@ -99,11 +122,17 @@ mod tests {
         };
         let known = PixelStatistics { width: 3, height: 4, mean: 127.25, std: 9.5 };
         let items = vec![item("a.png", 0, Some(known)), item("b.png", 1, None)];
-        let labels = kermany::labels();
+        let labels = Labels::new(["none", "old, healed", "acute"].map(String::from).to_vec(), 1).unwrap();
         let set =
             Dataset { root: dir.path().into(), labels, items, unreadable: vec![], remarks: vec![], provisional: None };
         let path = dir.path().join("manifest.csv");
         std::fs::write(&path, write(&set)).unwrap();
-        assert_eq!(read(&path).unwrap().items, set.items);
+        let back = read(&path).unwrap();
+        assert_eq!((&back.items, &back.labels), (&set.items, &set.labels));
+        // A manifest that names no classes has those of the first layout.
+        let old: Vec<String> =
+            write(&set).lines().filter(|l| !l.starts_with("# l") && !l.starts_with("# p")).map(String::from).collect();
+        std::fs::write(&path, old.join("\n")).unwrap();
+        assert_eq!(read(&path).unwrap().labels, LAYOUTS[0].labels());
     }
 }

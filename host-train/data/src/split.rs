@@ -1,11 +1,10 @@
 //! Which images train, choose and judge. No patient is on two sides.
 
 use crate::Item;
-use clap::ValueEnum;
-use clap::builder::PossibleValue;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
+use std::str::FromStr;
 
 /// A given `val/` with fewer images is pooled with `train/` and split anew: at 100 images the standard error of a
 /// sensitivity near 0.9 is three points.
@@ -29,6 +28,9 @@ impl Split {
     /// All splits.
     pub const ALL: [Split; 3] = [Split::Train, Split::Val, Split::Test];
 
+    /// Names on the command line.
+    pub const NAMES: [&str; 3] = ["train", "val", "test"];
+
     /// The split's folder, manifest and command line name.
     pub fn name(self) -> &'static str {
         match self {
@@ -39,15 +41,18 @@ impl Split {
     }
 }
 
-impl ValueEnum for Split {
-    fn value_variants<'a>() -> &'a [Split] {
-        &Split::ALL
-    }
+impl FromStr for Split {
+    type Err = UnknownSplit;
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.name()))
+    fn from_str(name: &str) -> Result<Split, UnknownSplit> {
+        Split::ALL.into_iter().find(|split| split.name() == name).ok_or(UnknownSplit)
     }
 }
+
+/// A name that no split has.
+#[derive(Debug, thiserror::Error)]
+#[error("no split is called so")]
+pub struct UnknownSplit;
 
 /// Images that a command is asked for: a split, or all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,15 +63,18 @@ pub enum Selection {
     All,
 }
 
-impl ValueEnum for Selection {
-    fn value_variants<'a>() -> &'a [Selection] {
-        &[Selection::Split(Split::Train), Selection::Split(Split::Val), Selection::Split(Split::Test), Selection::All]
-    }
+impl Selection {
+    /// Names on the command line.
+    pub const NAMES: [&str; 4] = ["train", "val", "test", "all"];
+}
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        match self {
-            Selection::Split(split) => split.to_possible_value(),
-            Selection::All => Some(PossibleValue::new("all")),
+impl FromStr for Selection {
+    type Err = UnknownSplit;
+
+    fn from_str(name: &str) -> Result<Selection, UnknownSplit> {
+        match name {
+            "all" => Ok(Selection::All),
+            split => split.parse().map(Selection::Split),
         }
     }
 }
@@ -219,7 +227,10 @@ mod tests {
 
     #[test]
     fn selections_are_the_splits_and_all() {
-        let names: Vec<_> = Selection::value_variants().iter().filter_map(ValueEnum::to_possible_value).collect();
-        assert_eq!(names.iter().map(PossibleValue::get_name).collect::<Vec<_>>(), ["train", "val", "test", "all"]);
+        let selections = Selection::NAMES.map(|name| name.parse::<Selection>().unwrap());
+        assert_eq!(selections[..3], Split::NAMES.map(|name| Selection::Split(name.parse().unwrap())));
+        assert_eq!(selections[3], Selection::All);
+        assert_eq!(Split::NAMES, Split::ALL.map(Split::name));
+        assert!("All".parse::<Selection>().is_err());
     }
 }

@@ -8,7 +8,6 @@ use anyhow::{Result, anyhow, bail};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Distribution, Tensor, activation};
-use data::readers::kermany;
 use edge_runtime::process::measure::{peak_rss_mib, percentile};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
@@ -18,6 +17,9 @@ use std::time::Instant;
 
 /// Networks besides those of the built-in recipes.
 const NETWORKS: [&str; 3] = ["mobilenetv2", "densenet121", "resnet50"];
+
+/// Labels of a recipe's network: those of the default model.
+const LABELS: usize = 2;
 
 /// Steps before those that count.
 const WARM_UP: usize = 2;
@@ -122,8 +124,7 @@ fn subject(args: &Args) -> Result<Subject> {
             };
             recipe.input.size = args.size;
             recipe.check().map_err(|reason| anyhow!("{other} at --size {}: {reason}", args.size))?;
-            let labels = kermany::labels().len();
-            Ok(Subject { spec: recipe.network, channels: recipe.input.channels, labels })
+            Ok(Subject { spec: recipe.network, channels: recipe.input.channels, labels: LABELS })
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `host-train evaluate`.
 
 use anyhow::{Context, Result};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use data::evaluation::probabilities;
 use data::metrics::{Metrics, printed};
 use data::{Dataset, Item, Selection, Split, frames};
@@ -22,7 +23,7 @@ pub struct Args {
     #[arg(long)]
     data: PathBuf,
     /// Which images; without it test, or val where there is no test
-    #[arg(long, value_enum)]
+    #[arg(long, value_parser = PossibleValuesParser::new(Selection::NAMES).try_map(|name| name.parse::<Selection>()))]
     split: Option<Selection>,
     /// Decide at this threshold instead of the model's own
     #[arg(long)]

@@ -1,71 +1,65 @@
 //! The layout of *Chest X-Ray Images (Pneumonia)* (Kermany, Zhang, Goldbaum 2018): class folders, in `train/`,
 //! `val/` and `test/` or directly; the patient stands in the file name.
 
+use super::{Entry, Layout};
 use crate::dataset::DatasetError;
-use crate::{Item, Labels, Split, paths};
+use crate::{Labels, Split};
 use edge_runtime::image::folder::image_files;
 use std::path::{Path, PathBuf};
 
 /// Class folders; the index is the class.
 const FOLDERS: [&str; 2] = ["NORMAL", "PNEUMONIA"];
 
-/// The classes of this layout: NORMAL, and PNEUMONIA, which is looked for.
-pub fn labels() -> Labels {
-    Labels::new(FOLDERS.map(String::from).to_vec(), 1).expect("two names, and the second of them")
+/// The layout; its classes are NORMAL, and PNEUMONIA, which is looked for.
+pub struct Kermany;
+
+/// A class folder, and the split folder that it lies in.
+struct ClassFolder {
+    path: PathBuf,
+    label: usize,
+    split: Option<Split>,
 }
 
-/// An image file of the data set.
-pub struct Entry {
-    /// Where it lies.
-    pub path: PathBuf,
-    /// Index of its class folder.
-    pub label: usize,
-    /// The split folder that it lies in.
-    pub split: Option<Split>,
+/// Class folders under `root`.
+fn class_folders(root: &Path) -> impl Iterator<Item = ClassFolder> {
+    let splits = [None].into_iter().chain(Split::ALL.map(Some));
+    let all = splits.flat_map(move |split| {
+        let root = split.map_or(root.to_owned(), |split| root.join(split.name()));
+        FOLDERS.iter().enumerate().map(move |(label, name)| ClassFolder { path: root.join(name), label, split })
+    });
+    all.filter(|folder| folder.path.is_dir())
 }
 
-/// All image files under the class folders of `root`.
-pub fn entries(root: &Path, labels: &Labels) -> Result<Vec<Entry>, DatasetError> {
-    let mut entries = Vec::new();
-    for split in [None].into_iter().chain(Split::ALL.map(Some)) {
-        for (label, name) in labels.names().iter().enumerate() {
-            let mut folder = root.to_owned();
-            folder.extend(split.map(Split::name));
-            folder.push(name);
-            if folder.is_dir() {
-                let io = |source| DatasetError::Io { path: folder.clone(), source };
-                let files = image_files(&folder).map_err(io)?;
-                entries.extend(files.into_iter().map(|path| Entry { path, label, split }));
-            }
-        }
+impl Layout for Kermany {
+    fn labels(&self) -> Labels {
+        Labels::new(FOLDERS.map(String::from).to_vec(), 1).expect("two names, and the second of them")
     }
-    Ok(entries)
-}
 
-/// `root` has no image where this layout has them.
-pub fn no_images(root: PathBuf, labels: &Labels) -> DatasetError {
-    let folders: Vec<String> = labels.names().iter().map(|n| format!("`{n}/`")).collect();
-    DatasetError::NoImages { root, folders: folders.join(" and ") }
-}
+    fn recognises(&self, root: &Path) -> bool {
+        class_folders(root).next().is_some()
+    }
 
-impl Entry {
-    /// The entry as an item of a data set under `root`.
-    pub fn item(&self, root: &Path, sha256: String) -> Item {
-        let relative = self.path.strip_prefix(root).unwrap_or(&self.path);
-        Item {
-            file: paths::to_text(relative),
-            label: self.label,
-            patient: patient_of(&self.path.file_stem().unwrap_or_default().to_string_lossy()),
-            sha256,
-            pixels: None,
-            split: Split::Train,
+    fn entries(&self, root: &Path) -> Result<Vec<Entry>, DatasetError> {
+        let mut entries = Vec::new();
+        for ClassFolder { path: folder, label, split } in class_folders(root) {
+            let files = image_files(&folder).map_err(|source| DatasetError::Io { path: folder.clone(), source })?;
+            entries.extend(files.into_iter().map(|path| {
+                let patient = patient_of(&path.file_stem().unwrap_or_default().to_string_lossy());
+                Entry { path, label, patient, split }
+            }));
         }
+        Ok(entries)
+    }
+
+    fn places(&self) -> String {
+        let folders = FOLDERS.map(|name| format!("`{name}/`"));
+        format!("{} (directly, or in `train/`, `val/`, `test/`)", folders.join(" and "))
     }
 }
 
 /// Patient of a file name (`person12_bacteria_46` → `person12`, `IM-0115-0001` → `IM-0115`,
 /// `NORMAL2-IM-0381-0001-0002` → `NORMAL2-IM-0381`); any other name is a patient of its own.
-pub fn patient_of(stem: &str) -> String {
+fn patient_of(stem: &str) -> String {
     if stem.starts_with("person")
         && let Some((person, _)) = stem.split_once('_')
     {
