@@ -2,7 +2,7 @@
 
 use super::{LowerError, Lowered, Lowering, unsupported};
 use crate::onnx::{self, pb};
-use crate::operators::Float;
+use crate::operators::{Float, onnx_operator};
 use std::collections::{BTreeSet, HashSet};
 
 /// An ONNX model, the activations that it reads, and the shape of what it gives.
@@ -10,6 +10,8 @@ pub(super) struct Island {
     pub model: Vec<u8>,
     pub inputs: Vec<u32>,
     pub shape: [u32; 3],
+    /// True if what it gives has the form `[1, n]` in ONNX.
+    pub is_row: bool,
 }
 
 impl Lowering<'_> {
@@ -39,29 +41,29 @@ impl Lowering<'_> {
             }
         }
         graph.node = nodes.into_iter().map(|n| self.graph.node[n].clone()).collect();
-        let mut output = to.to_owned();
+        let mut name = to.to_owned();
         if graph.node.is_empty() {
             // An activation that leaves the network as it is.
-            output.push_str("/row");
+            name.push_str("/row");
             let mut row = onnx::GraphBuilder::default();
-            row.node("Flatten", &[to], &output, vec![onnx::int("axis", 1)]);
+            row.node("Flatten", &[to], &name, vec![onnx::int("axis", 1)]);
             graph.node = row.graph.node;
         }
-        graph.output = vec![pb::ValueInfoProto { name: output, ..Default::default() }];
+        graph.output = vec![pb::ValueInfoProto { name, ..Default::default() }];
         let model = onnx::encode(&pb::ModelProto {
             ir_version: self.model.ir_version,
             opset_import: self.model.opset_import.clone(),
             graph: Some(graph),
             ..Default::default()
         });
-        let shape = Float::output_shape(&model).map_err(|e| {
+        let output = Float::output(&model).map_err(|e| {
             let reason = match self.floats.get(to) {
                 Some(Lowered::Island { reason }) => reason.as_str(),
                 _ => "",
             };
             unsupported(to, format!("{reason}, and in float {}", e.0))
         })?;
-        Ok(Island { model, inputs, shape: shape.map(|d| d as u32) })
+        Ok(Island { model, inputs, shape: output.shape.map(|d| d as u32), is_row: output.is_row })
     }
 
     /// True if the dequantised `tensor` has the form `[1, n]` in ONNX: a row, or an image that was flattened.
@@ -69,9 +71,13 @@ impl Lowering<'_> {
         let mut tensor = tensor;
         // A graph that bites its tail ends, too.
         for _ in 0..self.graph.node.len() {
+            if let Some(is_row) = self.codes.get(tensor).and_then(|value| self.rows.get(value)) {
+                return *is_row;
+            }
             let Some(node) = self.producers.get(tensor).map(|n| &self.graph.node[*n]) else { return false };
             match (node.op_type.as_str(), node.input.first()) {
-                ("Flatten" | "Gemm", _) => return true,
+                ("Gemm", _) => return true,
+                ("Flatten", _) => return onnx_operator(node).is_some(),
                 ("Conv" | "MaxPool" | "AveragePool" | "GlobalAveragePool", _) | (_, None) => return false,
                 (_, Some(from)) => tensor = from,
             }

@@ -135,6 +135,8 @@ pub struct Lowering<'a> {
     /// The activation whose codes a tensor holds.
     codes: HashMap<String, u32>,
     values: Vec<Value>,
+    /// Activations that islands give: true for those of the form `[1, n]` in ONNX.
+    rows: HashMap<u32, bool>,
     nodes: Vec<Node>,
 }
 
@@ -170,6 +172,7 @@ impl<'a> Lowering<'a> {
             floats: HashMap::new(),
             codes: HashMap::new(),
             values: vec![],
+            rows: HashMap::new(),
             nodes: vec![],
         })
     }
@@ -184,7 +187,7 @@ impl<'a> Lowering<'a> {
                 Some(v) => Lowered::of(Source::Value(*v)),
                 None => Lowered::Constant { codes: node.input(0).to_owned(), scale: node.input(1).to_owned() },
             },
-            name => match onnx_operator(name) {
+            name => match onnx_operator(node.proto) {
                 Some(operator) => (operator.lower)(self, node)?,
                 None => {
                     let reason = format!("operator {name} has no integer form here ({} have)", onnx_names());
@@ -238,6 +241,7 @@ impl<'a> Lowering<'a> {
             return self.quantise_input(node, step, to);
         }
         let float = self.floats.get(from).cloned();
+        let id = self.values.len() as u32;
         let (op, inputs, shape, bounds) = match float {
             Some(Lowered::Pending { source, low, high }) => match source {
                 Source::Value(v) => return self.quantise_again(node, v, step, to),
@@ -252,11 +256,11 @@ impl<'a> Lowering<'a> {
             },
             Some(Lowered::Island { .. }) => {
                 let island = self.island(from)?;
+                self.rows.insert(id, island.is_row);
                 (Float { model: island.model }.into(), island.inputs, island.shape, [0, 255])
             }
             Some(Lowered::Constant { .. }) | None => return Err(not_quantised(node, from)),
         };
-        let id = self.values.len() as u32;
         let [low, high] = bounds;
         self.values.push(Value { shape, scale: step.scale, zero_point: step.zero_point });
         self.nodes.push(Node { name: node.name.clone(), op, inputs, output: Some(id), low, high });

@@ -21,9 +21,9 @@ impl Float {
     /// None: it stands for all operators that are in no table.
     pub(super) const ONNX: &'static [OnnxOperator] = &[];
 
-    /// `[height, width, channels]` of what `model` gives.
-    pub fn output_shape(model: &[u8]) -> Result<[usize; 3], EngineError> {
-        Ok(Planned::new(model)?.shape)
+    /// What `model` gives.
+    pub fn output(model: &[u8]) -> Result<IslandOutput, EngineError> {
+        Ok(Planned::new(model)?.output)
     }
 }
 
@@ -51,10 +51,19 @@ impl Operator for Float {
     }
 }
 
-/// A model that tract has planned, and `[height, width, channels]` of its output.
+/// What an island gives.
+#[derive(Clone, Copy)]
+pub struct IslandOutput {
+    /// `[height, width, channels]`.
+    pub shape: [usize; 3],
+    /// True if it has the form `[1, n]` in ONNX.
+    pub is_row: bool,
+}
+
+/// A model that tract has planned.
 struct Planned {
     plan: FloatPlan,
-    shape: [usize; 3],
+    output: IslandOutput,
 }
 
 impl Planned {
@@ -71,7 +80,7 @@ impl Planned {
                 return Err(EngineError(reason));
             }
         };
-        Ok(Planned { plan, shape })
+        Ok(Planned { plan, output: IslandOutput { shape, is_row: dims.len() == 2 } })
     }
 }
 
@@ -87,7 +96,8 @@ struct Island {
 impl Island {
     /// Plans `model`, which reads `inputs` and gives a tensor like `output`, or the logits.
     fn new(model: &[u8], inputs: &[Activation], output: Option<&Value>) -> Result<Island, EngineError> {
-        let Planned { plan, shape } = Planned::new(model)?;
+        let Planned { plan, output: given } = Planned::new(model)?;
+        let shape = given.shape;
         let dims = plan.input_dims();
         let fits = dims.len() == inputs.len()
             && dims.iter().zip(inputs).all(|(d, input)| d.iter().product::<usize>() == input.value.len())

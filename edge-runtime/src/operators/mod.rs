@@ -24,6 +24,7 @@ pub use table::Table;
 use crate::engine::{Activation, Compute, EngineError, Layer};
 use crate::lower::{LowerError, Lowered, Lowering, OnnxNode};
 use crate::network::Value;
+use crate::onnx::pb;
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
@@ -222,9 +223,10 @@ impl Form {
     }
 }
 
-/// The ONNX operator called `name`, if it runs in integers.
-pub fn onnx_operator(name: &str) -> Option<&'static OnnxOperator> {
-    onnx_operators().find(|o| o.name == name)
+/// The ONNX operator that `node` is, if it runs in integers.
+pub fn onnx_operator(node: &pb::NodeProto) -> Option<&'static OnnxOperator> {
+    let runs = node.op_type != "Flatten" || passing::flattens_to_row(node);
+    onnx_operators().find(|o| o.name == node.op_type).filter(|_| runs)
 }
 
 /// The names of all ONNX operators that run in integers, for a sentence.
