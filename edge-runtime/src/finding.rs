@@ -57,12 +57,41 @@ pub struct Finding {
     pub model: ModelId,
     /// The image.
     pub image: ImageInfo,
+    /// What makes the finding doubtful.
+    pub warnings: Vec<Warning>,
     /// Milliseconds that each stage took; 0 for those that did not run.
     pub latency_ms: StageTimes,
     /// Milliseconds that the board has for each stage.
     pub budget_ms: StageTimes,
     /// The board, by the name of its file.
     pub board: String,
+}
+
+/// A reason to doubt a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Warning {
+    /// The picture looks like the negative of a radiograph.
+    Inverted,
+}
+
+impl Warning {
+    /// What is wrong and what to do, for a person.
+    pub fn sentence(self) -> &'static str {
+        match self {
+            Warning::Inverted => {
+                "the image looks like a negative (bone dark, air bright), which the model was not trained on: invert \
+                 it and scan it again"
+            }
+        }
+    }
+
+    /// The same in a few words.
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Warning::Inverted => "inverted image",
+        }
+    }
 }
 
 /// The threshold of a decision, and how it fared on validation images.
@@ -178,6 +207,7 @@ pub(crate) mod tests {
                     photometric: Photometric::BlackIsZero,
                 },
             },
+            warnings: vec![],
             latency_ms: StageTimes { read: 2.0, decode: 30.0, infer: 10.0, ..StageTimes::default() },
             budget_ms: StageTimes {
                 read: 55.0,

@@ -2,10 +2,11 @@
 
 use crate::board::Board;
 use crate::engine::EngineError;
-use crate::finding::{Decision, Finding, ImageInfo, ModelId, Outcome, Record};
+use crate::finding::{Decision, Finding, ImageInfo, ModelId, Outcome, Record, Warning};
+use crate::image::polarity::is_negative;
 use crate::image::preprocess::preprocess;
 use crate::image::source::{SourceFile, read_file};
-use crate::image::{Radiograph, RadiographError};
+use crate::image::{GreyPlane, Radiograph, RadiographError};
 use crate::model::{Inference, Model};
 use crate::stages::{Stage, StageTimes};
 use std::path::Path;
@@ -53,6 +54,7 @@ pub fn scan_source(
 ) -> Result<Scan, ScanError> {
     let radiograph = times.time(Stage::Decode, || Radiograph::decode(&source.bytes))?;
     let frame = times.time(Stage::Preprocess, || preprocess(&radiograph.plane, &model.contract.input));
+    let warnings = times.time(Stage::Preprocess, || warnings(&radiograph.plane));
     let inference = times.time(Stage::Infer, || model.infer(&frame))?;
     let contract = &model.contract;
     let point = &contract.operating_point;
@@ -71,11 +73,17 @@ pub fn scan_source(
         },
         model: ModelId::of(model),
         image: ImageInfo { width: radiograph.plane.width, height: radiograph.plane.height, origin: radiograph.origin },
+        warnings,
         latency_ms: times,
         budget_ms: board.budget_ms,
         board: board.name.clone(),
     };
     Ok(Scan { finding, evidence: Evidence { radiograph, inference } })
+}
+
+/// What makes a finding on `plane` doubtful.
+fn warnings(plane: &GreyPlane) -> Vec<Warning> {
+    if is_negative(plane) { vec![Warning::Inverted] } else { vec![] }
 }
 
 /// The record of a scan of `path`.

@@ -27,17 +27,7 @@ pub fn show(scan: &mut Scan, model: &Model, board: &Board) -> Picture {
     });
     let mut times = finding.latency_ms;
     let shown = times.time(Stage::Render, || {
-        let name = format!("{} {:.8}", finding.model.name, finding.model.digest);
-        let screen = Screen {
-            picture: &picture,
-            positive: finding.positive,
-            label: &finding.looked_for,
-            probability: finding.probability,
-            threshold,
-            model: &name,
-            latency_ms: finding.latency_ms.total(),
-            budget_ms: finding.budget_ms.total(),
-        };
+        let screen = Screen { picture: &picture, finding };
         let mut canvas = Canvas::new(size.width, size.height);
         let Ok(()) = screen.draw(&mut canvas);
         canvas.to_picture()

@@ -1,6 +1,6 @@
 //! The finding's screen.
 
-use crate::finding::DISCLAIMER;
+use crate::finding::{DISCLAIMER, Finding};
 use crate::image::Picture;
 use embedded_graphics::mono_font::ascii::{FONT_5X8, FONT_6X10, FONT_8X13_BOLD, FONT_9X18_BOLD};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
@@ -18,20 +18,8 @@ const TOP: i32 = 28;
 pub struct Screen<'a> {
     /// Radiograph with its heat, already small.
     pub picture: &'a Picture,
-    /// True above the operating point.
-    pub positive: bool,
-    /// Name of what is looked for.
-    pub label: &'a str,
-    /// Probability of it.
-    pub probability: f32,
-    /// The operating point's threshold.
-    pub threshold: f32,
-    /// Model name and the first digits of its digest.
-    pub model: &'a str,
-    /// Milliseconds so far.
-    pub latency_ms: f64,
-    /// Milliseconds there are.
-    pub budget_ms: f64,
+    /// The finding, with the milliseconds that it took so far.
+    pub finding: &'a Finding,
 }
 
 const BACKGROUND: Rgb565 = Rgb565::new(1, 3, 3);
@@ -65,7 +53,8 @@ impl Screen<'_> {
         fill(target, 0, 0, width, 22, PANEL)?;
         text(target, "HILUM", MARGIN, 5, &FONT_8X13_BOLD, TEXT)?;
         let room = ((width - 64) / 6).max(0) as usize;
-        let model: String = self.model.chars().take(room).collect();
+        let model = &self.finding.model;
+        let model: String = format!("{} {:.8}", model.name, model.digest).chars().take(room).collect();
         text(target, &model, width - MARGIN - 6 * model.len() as i32, 7, &FONT_6X10, DIM)
     }
 
@@ -87,11 +76,13 @@ impl Screen<'_> {
     where
         D: DrawTarget<Color = Rgb565>,
     {
-        let colour = if self.positive { ALARM } else { CALM };
+        let finding = self.finding;
+        let colour = if finding.positive || !finding.warnings.is_empty() { ALARM } else { CALM };
         fill(target, column, TOP, room, 4, colour)?;
-        let words = match self.positive {
-            true => [self.label, "suspected"],
-            false => ["No sign of", self.label],
+        let label = finding.looked_for.as_str();
+        let words = match finding.positive {
+            true => [label, "suspected"],
+            false => ["No sign of", label],
         };
         let mut line = TOP + 12;
         for part in words {
@@ -101,20 +92,35 @@ impl Screen<'_> {
         }
         line += 9;
         text(target, "Probability", column, line, &FONT_6X10, DIM)?;
-        text(target, &format!("{:.2}", self.probability), column, line + 11, &FONT_9X18_BOLD, TEXT)?;
+        text(target, &format!("{:.2}", finding.probability), column, line + 11, &FONT_9X18_BOLD, TEXT)?;
         line += 34;
         fill(target, column, line, room, 8, PANEL)?;
         let along = |share: f32| (room as f32 * share.clamp(0.0, 1.0)) as i32;
-        fill(target, column, line, along(self.probability), 8, colour)?;
-        let mark = column + along(self.threshold);
+        fill(target, column, line, along(finding.probability), 8, colour)?;
+        let mark = column + along(finding.operating_point.threshold);
         Line::new(Point::new(mark, line - 3), Point::new(mark, line + 10))
             .into_styled(PrimitiveStyle::with_stroke(TEXT, 1))
             .draw(target)?;
-        text(target, &format!("threshold {:.2}", self.threshold), column, line + 13, &FONT_5X8, DIM)?;
+        text(
+            target,
+            &format!("threshold {:.2}", finding.operating_point.threshold),
+            column,
+            line + 13,
+            &FONT_5X8,
+            DIM,
+        )?;
         line += 34;
-        let time = format!("{:.0} of {:.0} ms", self.latency_ms, self.budget_ms);
-        let late = self.latency_ms > self.budget_ms;
-        text(target, &time, column, line, &FONT_6X10, if late { ALARM } else { DIM })
+        let taken = finding.latency_ms.total();
+        let budget = finding.budget_ms.total();
+        let time = format!("{taken:.0} of {budget:.0} ms");
+        text(target, &time, column, line, &FONT_6X10, if taken > budget { ALARM } else { DIM })?;
+        for warning in &finding.warnings {
+            line += 16;
+            let words = warning.in_words();
+            let font = if words.len() as i32 * 6 + 12 <= room { &FONT_6X10 } else { &FONT_5X8 };
+            text(target, &format!("! {words}"), column, line, font, ALARM)?;
+        }
+        Ok(())
     }
 }
 
@@ -147,31 +153,23 @@ fn text<D: DrawTarget<Color = Rgb565>>(
 mod tests {
     use super::*;
     use crate::display::Canvas;
+    use crate::finding::Warning;
+    use crate::finding::tests::example;
 
-    fn draw(width: u32, height: u32, positive: bool) -> Picture {
+    fn draw(width: u32, height: u32, finding: &Finding) -> Picture {
         let side = Screen::picture_side(Size::new(width, height));
         let rgb = (0..side * side).flat_map(|i| [(i % side * 255 / side) as u8; 3]).collect();
         let picture = Picture { width: side, height: side, rgb };
-        let probability = if positive { 0.93 } else { 0.08 };
         let mut canvas = Canvas::new(width, height);
-        let screen = Screen {
-            picture: &picture,
-            positive,
-            label: "PNEUMONIA",
-            probability,
-            threshold: 0.41,
-            model: "mobilenet-v2 0123abcd",
-            latency_ms: 42.0,
-            budget_ms: 455.0,
-        };
-        screen.draw(&mut canvas).unwrap();
+        Screen { picture: &picture, finding }.draw(&mut canvas).unwrap();
         canvas.to_picture()
     }
 
     #[test]
     fn screens_look_as_they_were_approved() {
-        for (name, positive) in [("positive", true), ("negative", false)] {
-            let got = draw(320, 240, positive);
+        let doubtful = Finding { warnings: vec![Warning::Inverted], ..example(false) };
+        for (name, finding) in [("positive", example(true)), ("negative", example(false)), ("doubtful", doubtful)] {
+            let got = draw(320, 240, &finding);
             let path = format!("{}/golden/screen-{name}.png", env!("CARGO_MANIFEST_DIR"));
             if std::env::var_os("HILUM_APPROVE").is_some() {
                 image::save_buffer(&path, &got.rgb, got.width, got.height, image::ColorType::Rgb8).unwrap();
@@ -183,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_tiny_display_does_not_panic() {
-        draw(64, 64, true);
-        draw(128, 64, false);
+        draw(64, 64, &example(true));
+        draw(128, 64, &example(false));
     }
 }

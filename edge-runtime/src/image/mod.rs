@@ -12,6 +12,7 @@ mod jpeg;
 mod picture;
 mod plane;
 mod png;
+pub mod polarity;
 pub mod preprocess;
 pub mod samples;
 pub mod source;

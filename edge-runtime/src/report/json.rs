@@ -1,7 +1,7 @@
 //! A record as one line of JSON, which `docs/finding.md` specifies.
 
 use super::rounded;
-use crate::finding::{DISCLAIMER, Finding, ModelId, Outcome, Record};
+use crate::finding::{DISCLAIMER, Finding, ModelId, Outcome, Record, Warning};
 use crate::image::Format;
 use crate::stages::{Stage, StageTimes};
 use serde::Serialize;
@@ -17,6 +17,7 @@ struct FindingLine<'a> {
     positive: bool,
     model: &'a ModelId,
     image: Image,
+    warnings: Vec<WarningEntry>,
     latency_ms: Latency,
     budget_ms: f64,
     within_budget: bool,
@@ -31,6 +32,12 @@ struct Image {
     format: Format,
     bits_used: u8,
     assumed: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct WarningEntry {
+    code: Warning,
+    sentence: &'static str,
 }
 
 #[derive(Serialize)]
@@ -81,6 +88,7 @@ fn finding_line<'a>(schema: u32, file: &'a str, finding: &'a Finding) -> Finding
             bits_used: image.origin.bits_used,
             assumed: image.origin.assumptions(),
         },
+        warnings: finding.warnings.iter().map(|w| WarningEntry { code: *w, sentence: w.sentence() }).collect(),
         latency_ms: Latency { stages, total: rounded(finding.latency_ms.total()) },
         budget_ms: finding.budget(),
         within_budget: finding.within_budget(),
@@ -101,11 +109,15 @@ mod tests {
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(
             keys.join(" "),
-            "schema file sha256 label probability threshold positive model image latency_ms budget_ms within_budget \
-             board disclaimer"
+            "schema file sha256 label probability threshold positive model image warnings latency_ms budget_ms \
+             within_budget board disclaimer"
         );
         assert_eq!(value["latency_ms"]["total"], 42.0);
         assert_eq!(value["image"]["format"], "JPEG");
+        let doubtful = Finding { warnings: vec![Warning::Inverted], ..example(false) };
+        let record = Record::new("a.jpeg".into(), Outcome::Finding(doubtful.into()));
+        let value: serde_json::Value = serde_json::from_str(&line(&record)).unwrap();
+        assert_eq!(value["warnings"][0]["code"], "inverted");
     }
 
     #[test]

@@ -19,12 +19,14 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
     let relation = if finding.positive { "at or above" } else { "below" };
     let assumed: Vec<String> =
         finding.image.origin.assumptions().iter().map(|a| format!("  Assumed      {a}\n")).collect();
+    let warnings: Vec<String> = finding.warnings.iter().map(|w| format!("  Warning      {}\n", w.sentence())).collect();
     let fits = if finding.within_budget() { "within" } else { "OVER" };
     format!(
-        "{file}\n  Finding      {}\n  Probability  {:.3}, {relation} the operating point {:.3} ({basis})\n  \
+        "{file}\n  Finding      {}\n{}  Probability  {:.3}, {relation} the operating point {:.3} ({basis})\n  \
          Latency      {} = {total:.1} ms, {fits} the {:.0} ms budget of {board}\n{}  \
          For research and screening support, not a diagnosis: a clinician decides.",
         finding.in_words(),
+        warnings.concat(),
         finding.probability,
         point.threshold,
         stages.join(" + "),
@@ -36,11 +38,15 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
 #[cfg(test)]
 mod tests {
     use crate::finding::tests::example;
+    use crate::finding::{Finding, Warning};
 
     #[test]
     fn a_person_reads_the_finding_and_that_it_is_none() {
         let text = super::finding("a.jpeg", &example(false), "This computer");
         assert!(text.contains("no sign of PNEUMONIA") && text.contains("not a diagnosis"), "{text}");
+        let doubtful = Finding { warnings: vec![Warning::Inverted], ..example(false) };
+        let lines = super::finding("a.jpeg", &doubtful, "This computer");
+        assert!(lines.lines().nth(2).is_some_and(|l| l.contains("Warning") && l.contains("negative")), "{lines}");
         assert!(text.contains("read 2.0 + decode 30.0 + infer 10.0 = 42.0 ms, within the 455 ms budget"), "{text}");
     }
 }
