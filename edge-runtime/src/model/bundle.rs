@@ -1,7 +1,7 @@
 //! The device bundle, `model.hilum`: contract and integer network bound by one digest. `docs/bundle-format.md`
 //! specifies the bytes.
 
-use super::contract::{Contract, ContractError};
+use super::contract::{Activation, Contract, ContractError};
 use crate::network::{Network, NetworkError};
 use crate::operators::Op;
 use crate::process::files::{hex, sha256, write_atomically};
@@ -10,9 +10,9 @@ use std::path::Path;
 
 /// The first eight bytes. The carriage return and line feed are there to be hurt by a text-mode transfer.
 pub const MAGIC: [u8; 8] = *b"HILUM\0\r\n";
-/// The newest format version; version 2, without float islands, is read too. Version 1 had no dilation and fewer
-/// operators.
-pub const VERSION: u16 = 3;
+/// The newest format version, with independent findings; version 3, without them, and version 2, without float islands
+/// either, are read too. Version 1 had no dilation and fewer operators.
+pub const VERSION: u16 = 4;
 /// Bytes before the payload.
 pub const HEADER: usize = 48;
 
@@ -78,8 +78,12 @@ impl Bundle {
 
     /// The oldest version that has what the bundle holds, so that devices in the field read what they can run.
     fn version(&self) -> u16 {
-        let islands = self.network.nodes.iter().any(|n| matches!(n.op, Op::Float(_)));
-        if islands { VERSION } else { 2 }
+        let has_islands = self.network.nodes.iter().any(|n| matches!(n.op, Op::Float(_)));
+        match self.contract.activation {
+            Activation::Independent => 4,
+            Activation::Sigmoid | Activation::Softmax if has_islands => 3,
+            Activation::Sigmoid | Activation::Softmax => 2,
+        }
     }
 
     /// Checks and reads a bundle; also gives its digest. Nothing of the payload is believed before the digest matches.
@@ -113,7 +117,9 @@ impl Bundle {
         bundle.contract.check()?;
         bundle.network.check()?;
         if bundle.version() != word(8) {
-            return Err(BundleError::Content("its layers belong to another format version than it declares".into()));
+            return Err(BundleError::Content(
+                "what it holds belongs to another format version than it declares".into(),
+            ));
         }
         Ok((bundle, hex(&digest)))
     }
@@ -152,7 +158,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn only_float_islands_ask_for_the_newest_version() {
+    fn a_bundle_asks_for_the_oldest_version_that_can_say_it() {
         let mut b = tiny();
         assert_eq!(b.encode().0[8], 2);
         b.network.nodes[0].op = Float { model: vec![1, 2, 3] }.into();
@@ -160,6 +166,10 @@ pub(crate) mod tests {
         assert_eq!((bytes[8], Bundle::decode(&bytes).unwrap()), (3, (b, digest)));
         bytes[8] = 2;
         assert!(matches!(Bundle::decode(&bytes), Err(BundleError::Content(_))));
+        let mut b = tiny();
+        b.contract.activation = Activation::Independent;
+        let (bytes, digest) = b.encode();
+        assert_eq!((bytes[8], Bundle::decode(&bytes).unwrap()), (4, (b, digest)));
     }
 
     #[test]

@@ -56,8 +56,21 @@ impl InputContract {
 pub enum Activation {
     /// One logit: the logistic function.
     Sigmoid,
-    /// A logit per label: softmax.
+    /// A logit per label, of which one is true: softmax.
     Softmax,
+    /// A logit per label, of which none excludes another (CheXNet's fourteen findings): the logistic function of each.
+    Independent,
+}
+
+impl Activation {
+    /// The name in contracts.
+    pub fn name(self) -> &'static str {
+        match self {
+            Activation::Sigmoid => "sigmoid",
+            Activation::Softmax => "softmax",
+            Activation::Independent => "independent",
+        }
+    }
 }
 
 /// The decision threshold, and what it was chosen for.
@@ -207,7 +220,7 @@ impl Contract {
     pub fn logits(&self) -> usize {
         match self.activation {
             Activation::Sigmoid => 1,
-            Activation::Softmax => self.labels.len(),
+            Activation::Softmax | Activation::Independent => self.labels.len(),
         }
     }
 
@@ -215,9 +228,10 @@ impl Contract {
     pub fn probability(&self, logits: &[f32]) -> f32 {
         match self.activation {
             Activation::Sigmoid => {
-                let p = 1.0 / (1.0 + (-logits[0]).exp());
+                let p = logistic(logits[0]);
                 if self.positive == 1 { p } else { 1.0 - p }
             }
+            Activation::Independent => logistic(logits[self.positive as usize]),
             Activation::Softmax => {
                 let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let sum: f32 = logits.iter().map(|l| (l - top).exp()).sum();
@@ -231,14 +245,20 @@ impl Contract {
         &self.labels[self.positive as usize]
     }
 
-    /// The name of the finding when it is not the positive one: the other label where there are two, for none of
-    /// several is chosen.
+    /// The name of the finding when it is not the positive one: the other label where there are two that exclude each
+    /// other, for none of several is chosen.
     pub fn negative_label(&self) -> String {
         match self.labels.as_slice() {
-            [first, second] => if self.positive == 0 { second } else { first }.clone(),
+            [first, second] if self.activation != Activation::Independent => {
+                if self.positive == 0 { second } else { first }.clone()
+            }
             _ => format!("not {}", self.positive_label()),
         }
     }
+}
+
+fn logistic(logit: f32) -> f32 {
+    1.0 / (1.0 + (-logit).exp())
 }
 
 /// Recorded activation ranges as a `metadata_props` pair.
@@ -309,6 +329,20 @@ pub(crate) mod tests {
         let p = c.probability(&[0.3, 1.7]);
         c.activation = Activation::Sigmoid;
         assert!((p - c.probability(&[1.4])).abs() < 1e-6);
+    }
+
+    #[test]
+    fn independent_findings_do_not_exclude_each_other() {
+        let mut c = example();
+        c.activation = Activation::Independent;
+        c.labels = ["Effusion", "Pneumonia", "Nodule"].map(Into::into).to_vec();
+        c.check().unwrap();
+        assert_eq!(c.logits(), 3);
+        let alone = c.probability(&[-9.0, 2.0, -9.0]);
+        assert_eq!(alone, c.probability(&[9.0, 2.0, 9.0]));
+        assert!((alone - 1.0 / (1.0 + (-2f32).exp())).abs() < 1e-6);
+        c.labels.pop();
+        assert_eq!(c.negative_label(), "not Pneumonia");
     }
 
     #[test]

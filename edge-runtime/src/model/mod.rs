@@ -12,7 +12,7 @@ use crate::network::{Network, Value};
 use crate::onnx::{self, LOGITS, MAP, OnnxError};
 use crate::process::files::sha256_hex;
 use bundle::{Bundle, BundleError};
-use contract::{Contract, ContractError};
+use contract::{Activation, Contract, ContractError};
 use input_codes::InputCodes;
 use std::path::{Path, PathBuf};
 
@@ -111,7 +111,7 @@ pub struct ActivationMap {
     pub width: usize,
     /// Rows.
     pub height: usize,
-    /// Evidence for the positive label less the mean evidence for the others, row by row.
+    /// Evidence for the positive label less the mean evidence for the others, if they exclude it, row by row.
     pub evidence: Vec<f32>,
 }
 
@@ -268,6 +268,9 @@ impl Model {
         let evidence = (0..height * width).map(|pixel| {
             if labels == 1 {
                 return at(pixel, 0);
+            }
+            if self.contract.activation == Activation::Independent {
+                return at(pixel, positive);
             }
             let others: f32 = (0..labels).filter(|l| *l != positive).map(|l| at(pixel, l)).sum();
             at(pixel, positive) - others / (labels - 1) as f32
