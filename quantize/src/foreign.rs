@@ -1,10 +1,11 @@
 //! A contract for models that carry none: from a file the user writes, or assumed and said aloud.
 
+use crate::canonical::{Canonical, Squashing};
 use edge_runtime::lower::input_shape;
 use edge_runtime::model::contract::{
     Activation, Contract, ContractError, InputContract, OperatingPoint, Provenance, ResizeRule,
 };
-use edge_runtime::onnx::{self, pb};
+use edge_runtime::onnx;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,8 @@ pub struct ContractFile {
     /// How radiographs of any shape are brought to the input's size.
     #[serde(default = "stretch")]
     pub resize: ResizeRule,
+    /// How several outputs become probabilities; where absent as the network ends, and softmax where it ends in logits.
+    pub activation: Option<Activation>,
 }
 
 /// Which range of pixels a normalisation is written for.
@@ -91,6 +94,14 @@ pub enum ForeignError {
         /// The standard deviation.
         std: Vec<f32>,
     },
+    /// The network makes probabilities in another way than its contract says.
+    #[error("the network ends in {network}, where its contract says activation = \"{contract}\": one of them is wrong")]
+    Activation {
+        /// How the network ends.
+        network: &'static str,
+        /// What the contract says.
+        contract: &'static str,
+    },
     /// The parts contradict each other.
     #[error(transparent)]
     Contract(#[from] ContractError),
@@ -105,10 +116,23 @@ impl ContractFile {
     }
 }
 
-/// The contract of `model`, named `name`. Without a file: ImageNet's normalisation, labels by number, the last one
-/// looked for at 0.5.
-pub fn contract(model: &pb::ModelProto, name: &str, file: Option<ContractFile>) -> Result<Contract, ForeignError> {
-    let graph = model.graph.as_ref().ok_or(ForeignError::Input)?;
+/// Where a contract's reading of the outputs is from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActivationSource {
+    /// The contract or the network says it.
+    Said,
+    /// Neither says it, of more than two logits.
+    Assumed,
+}
+
+/// The contract of the model `canonical`, named `name`, and whether its reading of the outputs was assumed. Without a
+/// file: ImageNet's normalisation, labels by number, the last one looked for at 0.5.
+pub fn contract(
+    canonical: &Canonical,
+    name: &str,
+    file: Option<ContractFile>,
+) -> Result<(Contract, ActivationSource), ForeignError> {
+    let graph = canonical.model.graph.as_ref().ok_or(ForeignError::Input)?;
     let [height, width, channels] = graph.input.first().and_then(input_shape).ok_or(ForeignError::Input)?;
     if height != width || !matches!(channels, 1 | 3) {
         return Err(ForeignError::Input);
@@ -118,24 +142,16 @@ pub fn contract(model: &pb::ModelProto, name: &str, file: Option<ContractFile>) 
         Some(_) => "given with the contract file",
         None => "assumed: the model carries no contract, and no --contract file was given",
     };
-    let count = outputs.max(2);
-    let file = file.unwrap_or_else(|| ContractFile {
-        labels: (0..count).map(|i| format!("class {i}")).collect(),
-        positive: format!("class {}", count - 1),
-        threshold: 0.5,
-        mean: None,
-        std: None,
-        unit: None,
-        resize: ResizeRule::Stretch,
-    });
+    let file = file.unwrap_or_else(|| assumed(outputs));
     let [mean, std] = normalisation(&file, channels as usize)?;
     let unknown = || ContractError::Inconsistent(format!("no label is called `{}`", file.positive));
     let positive = file.labels.iter().position(|l| *l == file.positive).ok_or_else(unknown)?;
+    let (activation, source) = activation(file.activation, canonical.squashing, outputs);
     let contract = Contract {
         input: InputContract { size: height, channels, resize: file.resize, mean, std },
         labels: file.labels,
         positive: positive as u32,
-        activation: if outputs == 1 { Activation::Sigmoid } else { Activation::Softmax },
+        activation,
         operating_point: OperatingPoint {
             threshold: file.threshold,
             sensitivity: 0.0,
@@ -146,12 +162,59 @@ pub fn contract(model: &pb::ModelProto, name: &str, file: Option<ContractFile>) 
         provenance: Provenance { name: name.to_owned(), version: "foreign".into(), ..Provenance::default() },
     };
     contract.check()?;
+    check_outputs(canonical, &contract)?;
+    Ok((contract, source))
+}
+
+/// What is assumed of a model that says nothing.
+fn assumed(outputs: usize) -> ContractFile {
+    let count = outputs.max(2);
+    ContractFile {
+        labels: (0..count).map(|i| format!("class {i}")).collect(),
+        positive: format!("class {}", count - 1),
+        threshold: 0.5,
+        mean: None,
+        std: None,
+        unit: None,
+        resize: ResizeRule::Stretch,
+        activation: None,
+    }
+}
+
+/// How `outputs` become probabilities: as the file says, as the network ends, or what is usual.
+fn activation(file: Option<Activation>, network: Option<Squashing>, outputs: usize) -> (Activation, ActivationSource) {
+    let said = file.or(network.map(|squashing| match squashing {
+        Squashing::Sigmoid => Activation::Sigmoid,
+        Squashing::Sigmoids => Activation::Independent,
+        Squashing::Softmax => Activation::Softmax,
+    }));
+    match said {
+        Some(activation) => (activation, ActivationSource::Said),
+        None if outputs == 1 => (Activation::Sigmoid, ActivationSource::Said),
+        None if outputs == 2 => (Activation::Softmax, ActivationSource::Said),
+        None => (Activation::Softmax, ActivationSource::Assumed),
+    }
+}
+
+/// Refuses a `contract` that reads the outputs of `model` in another way than the network makes them.
+pub fn check_outputs(model: &Canonical, contract: &Contract) -> Result<(), ForeignError> {
+    let outputs = model.model.graph.iter().flat_map(|g| &g.output).find(|o| o.name == onnx::LOGITS);
+    let outputs = outputs.and_then(onnx::row).ok_or(ForeignError::Output)?;
+    let (network, agrees) = match (model.squashing, contract.activation) {
+        (None, _) => ("logits", true),
+        (Some(Squashing::Sigmoid), said) => ("a sigmoid", said == Activation::Sigmoid),
+        (Some(Squashing::Sigmoids), said) => ("a sigmoid for each output", said == Activation::Independent),
+        (Some(Squashing::Softmax), said) => ("a softmax", said == Activation::Softmax),
+    };
+    if !agrees {
+        return Err(ForeignError::Activation { network, contract: contract.activation.name() });
+    }
     if contract.logits() != outputs {
         return Err(
             ContractError::Inconsistent(format!("{outputs} outputs for {} labels", contract.labels.len())).into()
         );
     }
-    Ok(contract)
+    Ok(())
 }
 
 /// Mean and standard deviation of each channel in 8-bit pixels. A standard deviation of one grey level or less, without
@@ -183,17 +246,22 @@ mod tests {
     use super::*;
     use edge_runtime::onnx::GraphBuilder;
 
-    fn model(outputs: usize) -> pb::ModelProto {
+    fn ending_in(squashing: Option<Squashing>, outputs: usize) -> Canonical {
         let mut b = GraphBuilder::default();
         b.input("x", &[1, 3, 32, 32]);
-        b.node("Flatten", &["x"], "y", vec![]);
-        b.output("y", &[1, outputs]);
-        b.finish("m", vec![])
+        b.node("Flatten", &["x"], onnx::LOGITS, vec![]);
+        b.output(onnx::LOGITS, &[1, outputs]);
+        Canonical { model: b.finish("m", vec![]), squashing }
+    }
+
+    fn model(outputs: usize) -> Canonical {
+        ending_in(None, outputs)
     }
 
     #[test]
     fn without_a_file_it_says_that_it_was_assumed() {
-        let c = contract(&model(5), "net", None).unwrap();
+        let (c, source) = contract(&model(5), "net", None).unwrap();
+        assert_eq!((c.activation, source), (Activation::Softmax, ActivationSource::Assumed));
         assert_eq!((c.labels.len(), c.positive, c.input.size), (5, 4, 32));
         assert!(c.operating_point.rule.starts_with("assumed"));
     }
@@ -206,8 +274,8 @@ mod tests {
         };
         let refused = read("").unwrap_err().to_string();
         assert!(refused.contains("0 to 1") && refused.contains("0 to 255"), "{refused}");
-        assert_eq!(read("unit = \"0 to 1\"").unwrap().input.std, [63.75; 3]);
-        assert_eq!(read("unit = \"0 to 255\"").unwrap().input.std, [0.25; 3]);
+        assert_eq!(read("unit = \"0 to 1\"").unwrap().0.input.std, [63.75; 3]);
+        assert_eq!(read("unit = \"0 to 255\"").unwrap().0.input.std, [0.25; 3]);
     }
 
     #[test]
@@ -215,9 +283,30 @@ mod tests {
         let file = |labels: &str, positive: &str| {
             toml::from_str(&format!("labels = {labels}\npositive = \"{positive}\"")).unwrap()
         };
-        let good = contract(&model(2), "net", Some(file(r#"["NORMAL", "PNEUMONIA"]"#, "PNEUMONIA"))).unwrap();
+        let (good, _) = contract(&model(2), "net", Some(file(r#"["NORMAL", "PNEUMONIA"]"#, "PNEUMONIA"))).unwrap();
         assert_eq!(good.positive_label(), "PNEUMONIA");
         assert!(contract(&model(3), "net", Some(file(r#"["NORMAL", "PNEUMONIA"]"#, "PNEUMONIA"))).is_err());
         assert!(contract(&model(2), "net", Some(file(r#"["NORMAL", "PNEUMONIA"]"#, "pneumonia"))).is_err());
+    }
+    #[test]
+    fn outputs_are_read_as_the_network_ends_and_contradictions_are_refused() {
+        let labels: Vec<String> = (0..14).map(|i| format!("finding {i}")).collect();
+        let file = |activation: &str| {
+            let text = format!("labels = {labels:?}\npositive = \"finding 6\"\n{activation}");
+            Some(toml::from_str::<ContractFile>(&text).unwrap())
+        };
+        let sigmoids = ending_in(Some(Squashing::Sigmoids), 14);
+        for said in ["", "activation = \"independent\""] {
+            let (c, source) = contract(&sigmoids, "net", file(said)).unwrap();
+            assert_eq!((c.activation, source), (Activation::Independent, ActivationSource::Said));
+        }
+        let softmax = ending_in(Some(Squashing::Softmax), 14);
+        assert_eq!(contract(&softmax, "net", file("")).unwrap().0.activation, Activation::Softmax);
+        let logits = contract(&model(14), "net", file("activation = \"independent\"")).unwrap();
+        assert_eq!(logits.0.activation, Activation::Independent);
+        for (model, said) in [(&sigmoids, "softmax"), (&softmax, "independent")] {
+            let error = contract(model, "net", file(&format!("activation = \"{said}\""))).unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains("one of them is wrong"), "{error}");
+        }
     }
 }

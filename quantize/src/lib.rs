@@ -7,3 +7,4 @@ pub mod canonical;
 pub mod command;
 pub mod foreign;
 pub mod qdq;
+pub mod standard;

@@ -40,6 +40,9 @@ pub enum QuantizeError {
         /// The one to export with.
         modern: i64,
     },
+    /// The input is no image that radiographs can be given as.
+    #[error("the input cannot be read: {0}")]
+    Input(String),
     /// The output is a probability that the contract cannot say.
     #[error("the output is a probability of `{operator}`, and {reason}: export the model with its logits as output")]
     Probability {
@@ -112,7 +115,7 @@ struct Quantizer<'a> {
 
 /// The form of `node`, if it runs in integers and reads activations and constants where it must.
 fn integer_form(node: &pb::NodeProto, constants: &HashMap<&str, &pb::TensorProto>) -> Option<Form> {
-    let form = onnx_operator(&node.op_type)?.form;
+    let form = onnx_operator(node)?.form;
     let is_constant = |i: &String| constants.contains_key(i.as_str());
     let activations = if form.reads_activations_alone() { node.input.len() } else { node.input.len().min(1) };
     let (activations, rest) = node.input.split_at(activations);
@@ -190,7 +193,7 @@ fn is_called(node: &pb::NodeProto, name: &String) -> bool {
 /// Refuses names in `keep` that no layer has.
 fn check_names(graph: &pb::GraphProto, keep: &[String]) -> Result<(), QuantizeError> {
     let Some(unknown) = keep.iter().find(|k| !graph.node.iter().any(|n| is_called(n, k))) else { return Ok(()) };
-    let form = |n: &&pb::NodeProto| onnx_operator(&n.op_type).map(|o| o.form);
+    let form = |n: &&pb::NodeProto| onnx_operator(n).map(|o| o.form);
     let weighted = graph.node.iter().filter(|n| form(n) == Some(Form::Weighted));
     let known: Vec<&str> = weighted.flat_map(|n| n.output.first()).map(String::as_str).collect();
     Err(QuantizeError::NoLayer { name: unknown.clone(), known: known.join(", ") })
@@ -213,7 +216,7 @@ fn shared(graph: &pb::GraphProto, ranges: &ActivationRanges) -> ActivationRanges
         let before = ranges.clone();
         for node in &graph.node {
             // A pool takes the step of its input, so both count as one part.
-            let form = onnx_operator(&node.op_type).map(|o| o.form);
+            let form = onnx_operator(node).map(|o| o.form);
             if !matches!(form, Some(Form::Joined | Form::Picked)) {
                 continue;
             }
@@ -235,7 +238,7 @@ fn shared(graph: &pb::GraphProto, ranges: &ActivationRanges) -> ActivationRanges
 }
 
 fn concatenated(graph: &pb::GraphProto, tensor: &str) -> bool {
-    let is_joined = |n: &pb::NodeProto| onnx_operator(&n.op_type).is_some_and(|o| o.form == Form::Joined);
+    let is_joined = |n: &pb::NodeProto| onnx_operator(n).is_some_and(|o| o.form == Form::Joined);
     graph.node.iter().any(|n| is_joined(n) && n.input.iter().any(|i| i == tensor))
 }
 

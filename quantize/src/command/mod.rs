@@ -5,6 +5,7 @@ mod run;
 
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use data::Split;
 use edge_runtime::image::Format;
 use edge_runtime::image::folder::image_files;
@@ -35,9 +36,12 @@ struct Cli {
     #[arg(long, value_name = "DIR")]
     calibrate: Option<PathBuf>,
     /// What a model of another origin expects and what its outputs mean (TOML: labels, positive, threshold, mean, std,
-    /// unit, resize)
+    /// unit, resize, activation)
     #[arg(long, value_name = "FILE")]
     contract: Option<PathBuf>,
+    /// Side of the input in pixels, where the model leaves it open
+    #[arg(long, value_name = "PIXELS", value_parser = clap::value_parser!(u32).range(8..=2048))]
+    size: Option<u32>,
     /// Keep this layer in float (repeatable): for one that loses too much in int8
     #[arg(long, value_name = "LAYER")]
     float: Vec<String>,
@@ -45,7 +49,11 @@ struct Cli {
     #[arg(long)]
     data: Option<PathBuf>,
     /// Which images of --data to report on
-    #[arg(long, value_enum, default_value_t = Split::Val)]
+    #[arg(
+        long,
+        default_value = Split::Val.name(),
+        value_parser = PossibleValuesParser::new(Split::NAMES).try_map(|name| name.parse::<Split>())
+    )]
     split: Split,
     /// Print JSON
     #[arg(long)]
@@ -59,6 +67,8 @@ struct Cli {
 struct Plan {
     model: PathBuf,
     contract: Option<PathBuf>,
+    /// Side of the input, where the model leaves it open.
+    size: Option<u32>,
     /// Images to record activation ranges on.
     calibration: Option<Vec<PathBuf>>,
     keep_float: Vec<String>,
@@ -89,6 +99,7 @@ impl Cli {
         Ok(Plan {
             model: self.model.clone(),
             contract: self.contract.clone(),
+            size: self.size,
             calibration,
             keep_float: self.float.clone(),
             data: self.data.clone().map(|data| LabelledImages { data, split: self.split }),

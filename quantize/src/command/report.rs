@@ -1,7 +1,8 @@
 //! What `quantize` did, for people and machines.
 
-use crate::foreign::ContractSource;
+use crate::foreign::{ActivationSource, ContractSource};
 use data::metrics::{Metrics, printed};
+use edge_runtime::model::contract::Activation;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -28,6 +29,11 @@ pub struct Report {
     /// Where the contract is from.
     #[serde(skip)]
     pub contract: ContractSource,
+    /// How the logits become a probability.
+    pub activation: Activation,
+    /// Whether that was said or assumed.
+    #[serde(skip)]
+    pub activation_source: ActivationSource,
 }
 
 /// A file and its size.
@@ -86,10 +92,21 @@ impl Report {
             format!("digest {}", self.bundle.digest),
             format!("threshold {:.4} ({})", self.threshold, self.threshold_basis()),
         ];
+        lines.extend(self.assumed_activation());
         let islands = self.float_layers.iter();
         lines.extend(islands.map(|l| format!("in float: {} ({})", l.layer, l.operators.join(", "))));
         lines.extend(self.comparison.iter().flat_map(Comparison::lines));
         lines.join("\n")
+    }
+
+    fn assumed_activation(&self) -> Option<String> {
+        (self.activation_source == ActivationSource::Assumed).then(|| {
+            let name = self.activation.name();
+            format!(
+                "assumed: one label of several is true ({name}); if not, write activation = \"independent\" in the \
+                 contract file"
+            )
+        })
     }
 
     fn threshold_basis(&self) -> &str {

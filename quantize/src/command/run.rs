@@ -2,8 +2,8 @@
 
 use super::report::{BundleFile, Comparison, File, FloatLayer, Report};
 use super::{LabelledImages, Plan};
-use crate::foreign::{self, ContractFile, ContractSource};
-use crate::{calibration, canonical, qdq};
+use crate::foreign::{self, ActivationSource, ContractFile, ContractSource};
+use crate::{calibration, canonical, qdq, standard};
 use anyhow::{Context, Result, bail};
 use data::evaluation::probabilities;
 use data::metrics::Metrics;
@@ -31,6 +31,7 @@ struct FloatModel {
     proto: pb::ModelProto,
     contract: Contract,
     contract_source: ContractSource,
+    activation_source: ActivationSource,
     ranges: ActivationRanges,
 }
 
@@ -78,22 +79,36 @@ fn read(plan: &Plan, progress: &Reporter) -> Result<FloatModel> {
             path.display()
         );
     }
-    let proto = canonical::canonical(&model).with_context(named)?;
-    let (contract, contract_source) = match (own_contract, &plan.contract) {
-        (Ok(own), None) => (own, ContractSource::Model),
+    let canonical = canonical::canonical(&model, plan.size).with_context(named)?;
+    let (contract, contract_source, activation_source) = match (own_contract, &plan.contract) {
+        (Ok(own), None) => {
+            foreign::check_outputs(&canonical, &own).with_context(named)?;
+            (own, ContractSource::Model, ActivationSource::Said)
+        }
         (Err(e), None) if recorded.is_some() => return Err(e).with_context(named),
         (_, file) => {
             let file = file.as_deref().map(ContractFile::read).transpose()?;
             let source = if file.is_some() { ContractSource::File } else { ContractSource::Assumed };
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
-            (foreign::contract(&proto, &name, file).with_context(named)?, source)
+            let (contract, activation) = foreign::contract(&canonical, &name, file).with_context(named)?;
+            (contract, source, activation)
         }
     };
+    let proto = canonical.model;
     let ranges = match &plan.calibration {
         None => recorded.unwrap_or_default(),
         Some(files) => calibrate(&proto, &contract.input, files, progress)?,
     };
-    Ok(FloatModel { bytes: bytes.len(), sha256: sha256_hex(&bytes), beside, proto, contract, contract_source, ranges })
+    Ok(FloatModel {
+        bytes: bytes.len(),
+        sha256: sha256_hex(&bytes),
+        beside,
+        proto,
+        contract,
+        contract_source,
+        activation_source,
+        ranges,
+    })
 }
 
 fn calibrate(
@@ -217,6 +232,9 @@ fn write(
     for (key, value) in bundle.contract.to_metadata().into_iter().chain([ranges_to_metadata(&float.ranges)]) {
         onnx::set_metadata(int8, key, value);
     }
+    standard::check(int8).with_context(|| {
+        format!("{}: its int8 form would be no ONNX that other programs load; nothing is written", plan.model.display())
+    })?;
     onnx::save(int8, &plan.int8_onnx)?;
     let digest = bundle.save(&plan.bundle).with_context(|| format!("{}", plan.bundle.display()))?;
     let file = |path: &Path| {
@@ -238,5 +256,7 @@ fn write(
         threshold: point.threshold,
         float_layers: bundle.network.nodes.iter().filter_map(island).collect(),
         contract: float.contract_source,
+        activation: float.contract.activation,
+        activation_source: float.activation_source,
     })
 }

@@ -1,0 +1,153 @@
+//! Arithmetic on shapes and on weights, done once: what depends on no image becomes an initializer.
+
+use crate::qdq::QuantizeError;
+use edge_runtime::onnx::{self, pb};
+use std::collections::{HashMap, HashSet};
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_hir::internal::DimLike;
+
+/// What tract finds out about a graph before it runs.
+#[derive(Default)]
+struct Known {
+    /// Tensors that hold the same values for every image.
+    constants: HashMap<String, pb::TensorProto>,
+    /// Dimensions of the graph's outputs.
+    outputs: HashMap<String, Vec<usize>>,
+}
+
+/// Replaces nodes of `model` that give the same for every image by what they give (`Shape` and what is computed of it;
+/// weights that are turned or scaled), and settles the graph's outputs whose dimensions are open. Needs an input of
+/// known dimensions.
+pub fn fold(model: &mut pb::ModelProto) -> Result<(), QuantizeError> {
+    let Some(graph) = &model.graph else { return Ok(()) };
+    // Graphs within nodes read tensors of this one, which cannot be followed here.
+    let has_branches = graph.node.iter().flat_map(|n| &n.attribute).any(|a| a.g.is_some());
+    if has_branches || !has_arithmetic(graph) && graph.output.iter().all(|o| onnx::row(o).is_some()) {
+        return Ok(());
+    }
+    // A graph that tract cannot read is refused with its reason where it is planned.
+    let Some(known) = know(model) else { return Ok(()) };
+    let Some(graph) = &mut model.graph else { return Ok(()) };
+    let outputs: HashSet<&String> = graph.output.iter().map(|o| &o.name).collect();
+    let is_known = |n: &pb::NodeProto| {
+        n.op_type != "Constant"
+            && !n.output.is_empty()
+            && n.output.iter().all(|o| known.constants.contains_key(o) && !outputs.contains(o))
+    };
+    let folded: Vec<String> = graph.node.iter().filter(|n| is_known(n)).flat_map(|n| n.output.clone()).collect();
+    graph.node.retain(|n| !n.output.iter().any(|o| folded.contains(o)));
+    graph.initializer.extend(folded.iter().filter_map(|name| known.constants.get(name)).cloned());
+    for output in &mut graph.output {
+        if let (None, Some(dims)) = (onnx::row(output), known.outputs.get(&output.name)) {
+            *output = onnx::value_info(&output.name, dims);
+        }
+    }
+    drop_unread(graph);
+    Ok(())
+}
+
+/// True if a node reads shapes or constants alone.
+fn has_arithmetic(graph: &pb::GraphProto) -> bool {
+    let values = graph.node.iter().filter(|n| n.op_type == "Constant").flat_map(|n| &n.output);
+    let constants: HashSet<&String> = graph.initializer.iter().map(|t| &t.name).chain(values).collect();
+    let reads_constants = |n: &pb::NodeProto| !n.input.is_empty() && n.input.iter().all(|i| constants.contains(i));
+    graph.node.iter().any(|n| n.op_type == "Shape" || reads_constants(n))
+}
+
+fn know(model: &pb::ModelProto) -> Option<Known> {
+    let analysed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> TractResult<Known> {
+        let mut inferred = tract_onnx::onnx().model_for_proto_model(model)?;
+        inferred.analyse(true)?;
+        let mut known = Known::default();
+        let graph = model.graph.iter();
+        for name in graph.clone().flat_map(|g| &g.node).flat_map(|n| &n.output) {
+            let Some(outlet) = inferred.find_outlet_label(name) else { continue };
+            if let Some(value) = inferred.outlet_fact(outlet)?.value.concretize() {
+                known.constants.extend(tensor(name, &value).map(|t| (name.clone(), t)));
+            }
+        }
+        for name in graph.flat_map(|g| &g.output).map(|o| &o.name) {
+            let Some(outlet) = inferred.find_outlet_label(name) else { continue };
+            let dims = inferred.outlet_fact(outlet)?.shape.concretize();
+            let dims = dims.and_then(|d| d.iter().map(|d| d.to_usize().ok()).collect::<Option<Vec<usize>>>());
+            known.outputs.extend(dims.map(|d| (name.clone(), d)));
+        }
+        Ok(known)
+    }));
+    analysed.ok()?.ok()
+}
+
+/// `value` as ONNX has it; shapes, which tract counts in symbols, are `int64`.
+fn tensor(name: &str, value: &Tensor) -> Option<pb::TensorProto> {
+    let value = match value.datum_type() {
+        DatumType::TDim => value.cast_to::<i64>().ok()?.into_owned(),
+        _ => value.clone(),
+    };
+    let plain = value.as_plain_ram()?;
+    let (data_type, raw_data) = match value.datum_type() {
+        DatumType::I64 => {
+            (DataType::Int64, plain.as_slice::<i64>().ok()?.iter().flat_map(|v| v.to_le_bytes()).collect())
+        }
+        DatumType::I32 => {
+            (DataType::Int32, plain.as_slice::<i32>().ok()?.iter().flat_map(|v| v.to_le_bytes()).collect())
+        }
+        DatumType::F32 => {
+            (DataType::Float, plain.as_slice::<f32>().ok()?.iter().flat_map(|v| v.to_le_bytes()).collect())
+        }
+        DatumType::Bool => (DataType::Bool, plain.as_slice::<bool>().ok()?.iter().map(|v| u8::from(*v)).collect()),
+        _ => return None,
+    };
+    let dims = value.shape().iter().map(|d| *d as i64).collect();
+    Some(pb::TensorProto { name: name.to_owned(), dims, data_type: data_type as i32, raw_data, ..Default::default() })
+}
+
+/// Drops nodes whose outputs nobody reads.
+fn drop_unread(graph: &mut pb::GraphProto) {
+    let mut read: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
+    let mut kept = Vec::with_capacity(graph.node.len());
+    // Backwards, since a node stands behind what it reads.
+    for node in std::mem::take(&mut graph.node).into_iter().rev() {
+        if node.output.iter().any(|o| read.contains(o)) {
+            read.extend(node.input.iter().cloned());
+            kept.push(node);
+        }
+    }
+    kept.reverse();
+    graph.node = kept;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edge_runtime::onnx::GraphBuilder;
+
+    /// `x.view(x.size(0), -1)` and a linear layer whose weights are turned, as PyTorch writes them.
+    #[test]
+    fn a_view_and_turned_weights_become_constants() {
+        let mut b = GraphBuilder::default();
+        b.input("x", &[1, 2, 1, 1]);
+        b.raw("zero", &[], DataType::Int64, 0i64.to_le_bytes().to_vec());
+        b.raw("axes", &[1], DataType::Int64, 0i64.to_le_bytes().to_vec());
+        b.raw("rest", &[1], DataType::Int64, (-1i64).to_le_bytes().to_vec());
+        b.node("Shape", &["x"], "shape", vec![]);
+        b.node("Gather", &["shape", "zero"], "batch", vec![onnx::int("axis", 0)]);
+        b.node("Unsqueeze", &["batch", "axes"], "length", vec![]);
+        b.node("Concat", &["length", "rest"], "target", vec![onnx::int("axis", 0)]);
+        b.node("Reshape", &["x", "target"], "flat", vec![]);
+        b.floats("w", &[3, 2], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        b.node("Transpose", &["w"], "turned", vec![onnx::ints("perm", &[1, 0])]);
+        b.node("MatMul", &["flat", "turned"], "y", vec![]);
+        b.output("y", &[1, 0]);
+        let mut model = b.finish("m", vec![]);
+        fold(&mut model).unwrap();
+        let graph = model.graph.unwrap();
+        let operators: Vec<&str> = graph.node.iter().map(|n| n.op_type.as_str()).collect();
+        assert_eq!(operators, ["Reshape", "MatMul"]);
+        let constant = |name: &str| graph.initializer.iter().find(|t| t.name == name).unwrap();
+        assert_eq!(onnx::i64s(constant("target")).unwrap(), [1, -1]);
+        assert_eq!(onnx::f32s(constant("turned")).unwrap(), [1.0, 3.0, 5.0, 2.0, 4.0, 6.0]);
+        assert_eq!(onnx::row(&graph.output[0]), Some(3));
+    }
+}

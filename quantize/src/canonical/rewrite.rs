@@ -1,0 +1,309 @@
+//! Layers in the forms that [`crate::qdq`] quantises: batch normalisation folded, means as pools, products with
+//! weights as linear layers.
+
+use super::{constant, float_tensor};
+use crate::qdq::QuantizeError;
+use edge_runtime::onnx::{self, pb};
+use edge_runtime::operators::onnx_operator;
+use std::collections::{HashMap, HashSet};
+
+/// Rewrites the layers of `graph`; constants become initializers, and those that nobody reads go.
+pub fn layers(graph: &mut pb::GraphProto) -> Result<(), QuantizeError> {
+    let mut rewriter = Rewriter {
+        constants: graph.initializer.iter().map(|t| (t.name.clone(), t.clone())).collect(),
+        outputs: graph.output.iter().map(|o| o.name.clone()).collect(),
+        renamed: HashMap::new(),
+        nodes: Vec::with_capacity(graph.node.len()),
+        readers: HashMap::new(),
+    };
+    for name in graph.node.iter().flat_map(|n| &n.input).chain(&rewriter.outputs) {
+        *rewriter.readers.entry(name.clone()).or_insert(0) += 1;
+    }
+    for node in &graph.node {
+        rewriter.node(node)?;
+    }
+    graph.input.retain(|i| !rewriter.constants.contains_key(&i.name));
+    graph.node = rewriter.nodes;
+    let read: HashSet<&String> = graph.node.iter().flat_map(|n| &n.input).collect();
+    graph.initializer = rewriter.constants.into_values().filter(|t| read.contains(&t.name)).collect();
+    // A repeatable file: maps have no order.
+    graph.initializer.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(())
+}
+
+/// A graph while its layers are rewritten.
+struct Rewriter {
+    constants: HashMap<String, pb::TensorProto>,
+    outputs: Vec<String>,
+    renamed: HashMap<String, String>,
+    nodes: Vec<pb::NodeProto>,
+    readers: HashMap<String, usize>,
+}
+
+impl Rewriter {
+    fn node(&mut self, node: &pb::NodeProto) -> Result<(), QuantizeError> {
+        let mut node = node.clone();
+        for input in &mut node.input {
+            if let Some(new) = self.renamed.get(input) {
+                input.clone_from(new);
+            }
+        }
+        let name =
+            if node.name.is_empty() { node.output.first().cloned().unwrap_or_default() } else { node.name.clone() };
+        let fail = |reason: &str| QuantizeError::Graph { node: name.clone(), reason: reason.to_owned() };
+        let Some(output) = node.output.first().cloned() else { return Err(fail("it has no output")) };
+        match node.op_type.as_str() {
+            "Constant" => {
+                let mut tensor = constant(&node, &output).ok_or_else(|| fail("a constant that is no tensor"))?;
+                tensor.name.clone_from(&output);
+                self.constants.insert(output, tensor);
+                return Ok(());
+            }
+            "Identity" | "Dropout" if !self.outputs.contains(&output) => {
+                let from = node.input.first().cloned().ok_or_else(|| fail("it has no input"))?;
+                if let Some(tensor) = self.constants.get(&from).cloned() {
+                    self.constants.insert(output.clone(), pb::TensorProto { name: output.clone(), ..tensor });
+                }
+                self.renamed.insert(output, from);
+                return Ok(());
+            }
+            "BatchNormalization" => return self.batch_normalisation(&node, &fail),
+            "ReduceMean" if self.mean(&node, &fail)? => return Ok(()),
+            // Of one image, to one row: the only reshaping between convolutions and linear layers.
+            "Reshape" if self.reshapes_to_row(&node)? => {
+                self.push("Flatten", vec![node.input[0].clone()], &output, vec![onnx::int("axis", 1)]);
+                return Ok(());
+            }
+            "Gemm" if onnx::int_or(&node, "transB", 0) == 0 => self.transpose(&mut node, &fail)?,
+            "MatMul" if self.is_linear(&node) => {
+                node.op_type = "Gemm".into();
+                self.transpose(&mut node, &fail)?;
+            }
+            "Add" if self.add_bias(&node)? => return Ok(()),
+            "Squeeze" if self.squeezes_plane(&node)? => {
+                self.push("Flatten", vec![node.input[0].clone()], &output, vec![onnx::int("axis", 1)]);
+                return Ok(());
+            }
+            _ => {}
+        }
+        self.nodes.push(node);
+        Ok(())
+    }
+
+    /// The mean over rows and columns as a pool; false for means over other axes.
+    fn mean(&mut self, node: &pb::NodeProto, fail: &dyn Fn(&str) -> QuantizeError) -> Result<bool, QuantizeError> {
+        let axes = match node.input.get(1).filter(|n| !n.is_empty()) {
+            Some(name) => onnx::i64s(self.constants.get(name).ok_or_else(|| fail("its axes are not constant"))?)?,
+            None => onnx::ints_or(node, "axes", &[]),
+        };
+        if !matches!(axes.as_slice(), [2, 3] | [3, 2] | [-2, -1] | [-1, -2]) {
+            return Ok(false);
+        }
+        let output = &node.output[0];
+        let keep = onnx::int_or(node, "keepdims", 1) != 0;
+        let from = node.input[0].clone();
+        let pooled = if keep { output.clone() } else { format!("{output}/pooled") };
+        self.push("GlobalAveragePool", vec![from], &pooled, vec![]);
+        if !keep {
+            self.push("Flatten", vec![pooled], output, vec![onnx::int("axis", 1)]);
+        }
+        Ok(true)
+    }
+
+    fn reshapes_to_row(&self, node: &pb::NodeProto) -> Result<bool, QuantizeError> {
+        let shape = node.input.get(1).and_then(|n| self.constants.get(n));
+        let shape = shape.map(onnx::i64s).transpose()?.unwrap_or_default();
+        Ok(matches!(shape.as_slice(), [1 | -1, _] | [0, -1]))
+    }
+
+    fn push(&mut self, op: &str, input: Vec<String>, output: &str, attribute: Vec<pb::AttributeProto>) {
+        self.nodes.push(pb::NodeProto {
+            name: output.to_owned(),
+            op_type: op.to_owned(),
+            input,
+            output: vec![output.to_owned()],
+            attribute,
+            ..Default::default()
+        });
+    }
+
+    fn floats(&self, name: &str) -> Result<Option<Vec<f32>>, QuantizeError> {
+        Ok(self.constants.get(name).map(onnx::f32s).transpose()?)
+    }
+
+    /// `y = x · s + t` for each channel: into the convolution right before it, else a depthwise 1×1 convolution, whose
+    /// int8 weights (±127, a scale for each channel) hold `s` exactly.
+    fn batch_normalisation(
+        &mut self,
+        node: &pb::NodeProto,
+        fail: &dyn Fn(&str) -> QuantizeError,
+    ) -> Result<(), QuantizeError> {
+        let part = |i: usize| -> Result<Vec<f32>, QuantizeError> {
+            let name = node.input.get(i).ok_or_else(|| fail("it lacks an input"))?;
+            self.floats(name)?.ok_or_else(|| fail("its statistics are not constant"))
+        };
+        let gamma = part(1)?;
+        let beta = part(2)?;
+        let mean = part(3)?;
+        let variance = part(4)?;
+        let epsilon = f64::from(onnx::attribute(node, "epsilon").map_or(1e-5, |a| a.f));
+        let channels = gamma.len();
+        if channels == 0 || [beta.len(), mean.len(), variance.len()].iter().any(|n| *n != channels) {
+            return Err(fail("its statistics have different lengths"));
+        }
+        let scale: Vec<f64> =
+            gamma.iter().zip(&variance).map(|(g, v)| f64::from(*g) / (f64::from(*v) + epsilon).sqrt()).collect();
+        let output = node.output[0].clone();
+        let before = self.nodes.iter().position(|n| n.output.first() == node.input.first());
+        let folded = before.filter(|at| {
+            let layer = &self.nodes[*at];
+            let linear = layer.op_type == "Conv" || is_plain_linear(layer);
+            linear && self.readers.get(&layer.output[0]) == Some(&1)
+        });
+        if folded.is_none() && self.is_row(&node.input[0]) {
+            self.nodes.push(node.clone());
+            return Ok(());
+        }
+        let weight_name = format!("{output}/weight");
+        let bias_name = format!("{output}/bias");
+        if let Some(at) = folded {
+            let conv = self.nodes[at].clone();
+            let weight =
+                conv.input.get(1).and_then(|n| self.constants.get(n)).ok_or_else(|| fail("no weights before it"))?;
+            let dims = onnx::dims(weight)?;
+            let values = onnx::f32s(weight)?;
+            if dims.first() != Some(&channels) {
+                return Err(fail("the layer before it has another number of channels"));
+            }
+            let old = match conv.input.get(2).filter(|n| !n.is_empty()) {
+                Some(name) => self.floats(name)?.ok_or_else(|| fail("the bias before it is not constant"))?,
+                None => vec![0.0; channels],
+            };
+            if old.len() != channels {
+                return Err(fail("the bias before it has another number of channels"));
+            }
+            let depth = values.len() / channels;
+            let values: Vec<f32> =
+                values.iter().enumerate().map(|(i, w)| (f64::from(*w) * scale[i / depth]) as f32).collect();
+            let bias: Vec<f32> = (0..channels)
+                .map(|c| ((f64::from(old[c]) - f64::from(mean[c])) * scale[c] + f64::from(beta[c])) as f32)
+                .collect();
+            self.constants.insert(weight_name.clone(), float_tensor(&weight_name, &dims, &values));
+            self.constants.insert(bias_name.clone(), float_tensor(&bias_name, &[channels], &bias));
+            let conv = &mut self.nodes[at];
+            conv.input = vec![conv.input[0].clone(), weight_name, bias_name];
+            conv.output = vec![output];
+            return Ok(());
+        }
+        let values: Vec<f32> = scale.iter().map(|s| *s as f32).collect();
+        let bias: Vec<f32> =
+            (0..channels).map(|c| (f64::from(beta[c]) - f64::from(mean[c]) * scale[c]) as f32).collect();
+        self.depthwise(&node.input[0], &output, &values, &bias);
+        Ok(())
+    }
+
+    /// A depthwise 1×1 convolution from `input` to `output`.
+    fn depthwise(&mut self, input: &str, output: &str, weights: &[f32], bias: &[f32]) {
+        let channels = weights.len();
+        let weight_name = format!("{output}/weight");
+        let bias_name = format!("{output}/bias");
+        self.constants.insert(weight_name.clone(), float_tensor(&weight_name, &[channels, 1, 1, 1], weights));
+        self.constants.insert(bias_name.clone(), float_tensor(&bias_name, &[channels], bias));
+        let attributes = vec![
+            onnx::int("group", channels as i64),
+            onnx::ints("kernel_shape", &[1, 1]),
+            onnx::ints("strides", &[1, 1]),
+            onnx::ints("pads", &[0; 4]),
+            onnx::ints("dilations", &[1, 1]),
+        ];
+        self.push("Conv", vec![input.to_owned(), weight_name, bias_name], output, attributes);
+    }
+
+    /// True if `name` is known to be a row, `[1, n]`: what a linear layer or a flattening gives, element by element.
+    fn is_row(&self, name: &str) -> bool {
+        let mut name = name.to_owned();
+        // Backwards, since a node stands behind what it reads.
+        for node in self.nodes.iter().rev() {
+            if node.output.first() != Some(&name) {
+                continue;
+            }
+            match (node.op_type.as_str(), node.input.first()) {
+                ("Gemm", _) => return true,
+                ("Flatten", _) => return onnx_operator(node).is_some(),
+                (
+                    "Relu" | "Clip" | "Sigmoid" | "HardSwish" | "LeakyRelu" | "Tanh" | "BatchNormalization",
+                    Some(from),
+                ) => {
+                    name.clone_from(from);
+                }
+                _ => return false,
+            }
+        }
+        false
+    }
+
+    /// True for the product of a row and a constant matrix.
+    fn is_linear(&self, node: &pb::NodeProto) -> bool {
+        let [row, weights] = node.input.as_slice() else { return false };
+        self.constants.get(weights).is_some_and(|w| w.dims.len() == 2) && self.is_row(row)
+    }
+
+    /// Gives the constant that `node` adds to a linear layer without bias, which nobody else reads, to that layer.
+    fn add_bias(&mut self, node: &pb::NodeProto) -> Result<bool, QuantizeError> {
+        let [first, second] = node.input.as_slice() else { return Ok(false) };
+        let (from, bias) = if self.constants.contains_key(second) { (first, second) } else { (second, first) };
+        let Some(tensor) = self.constants.get(bias) else { return Ok(false) };
+        let Some(layer) = self.nodes.iter_mut().find(|n| n.output.first() == Some(from)) else { return Ok(false) };
+        let weights = layer.input.get(1).and_then(|name| self.constants.get(name));
+        let rows = weights.and_then(|w| w.dims.first()).copied();
+        let dims = tensor.dims.as_slice();
+        let is_bias = matches!(dims, [n] | [1, n] if Some(*n) == rows);
+        let is_free = layer.input.len() == 2 && is_plain_linear(layer) && self.readers.get(from) == Some(&1);
+        if !is_bias || !is_free {
+            return Ok(false);
+        }
+        let values = onnx::f32s(tensor)?;
+        let name = format!("{bias}/row");
+        layer.input.push(name.clone());
+        layer.output.clone_from(&node.output);
+        self.constants.insert(name.clone(), float_tensor(&name, &[values.len()], &values));
+        Ok(true)
+    }
+
+    /// True for a `Squeeze` of rows and columns of length one, as behind global pooling.
+    fn squeezes_plane(&self, node: &pb::NodeProto) -> Result<bool, QuantizeError> {
+        let Some(axes) = node.input.get(1).and_then(|name| self.constants.get(name)) else { return Ok(false) };
+        let axes = onnx::i64s(axes)?;
+        let pooled = self.nodes.iter().rev().find(|n| n.output.first() == node.input.first());
+        let is_pooled = pooled.is_some_and(|n| n.op_type == "GlobalAveragePool" || n.op_type == "GlobalMaxPool");
+        Ok(is_pooled && matches!(axes.as_slice(), [2, 3] | [3, 2] | [-2, -1] | [-1, -2]))
+    }
+
+    /// Weights `[in, out]` to `[out, in]`.
+    fn transpose(
+        &mut self,
+        node: &mut pb::NodeProto,
+        fail: &dyn Fn(&str) -> QuantizeError,
+    ) -> Result<(), QuantizeError> {
+        let name = node.input.get(1).cloned().unwrap_or_default();
+        let weight = self.constants.get(&name).ok_or_else(|| fail("its weights are not constant"))?;
+        let dims = onnx::dims(weight)?;
+        let values = onnx::f32s(weight)?;
+        let [rows, columns] = dims.as_slice() else { return Err(fail("its weights are no matrix")) };
+        let turned: Vec<f32> =
+            (0..*columns).flat_map(|c| (0..*rows).map(move |r| (r, c))).map(|(r, c)| values[r * columns + c]).collect();
+        let new = format!("{name}/transposed");
+        self.constants.insert(new.clone(), float_tensor(&new, &[*columns, *rows], &turned));
+        node.input[1] = new;
+        node.attribute.retain(|a| a.name != "transB");
+        node.attribute.push(onnx::int("transB", 1));
+        Ok(())
+    }
+}
+
+/// True for a `Gemm` with weights `[out, in]` and nothing to scale: a linear layer.
+fn is_plain_linear(node: &pb::NodeProto) -> bool {
+    let factor = |name: &str| onnx::attribute(node, name).map_or(1.0, |a| a.f);
+    let is = |name: &str, value: i64| onnx::int_or(node, name, 0) == value;
+    node.op_type == "Gemm" && is("transB", 1) && is("transA", 0) && factor("alpha") == 1.0 && factor("beta") == 1.0
+}
