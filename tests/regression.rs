@@ -1,7 +1,23 @@
 //! A test for each fault that was reported, named by what went wrong.
 
+use std::path::{Path, PathBuf};
 use tests::generate::ramp_png;
-use tests::{assert_sentence, ok, run, run_with};
+use tests::{Run, assert_sentence, json, ok, run, run_with};
+
+/// Synthetic inputs that were read wrongly.
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// A scan of the fixture `file` for machines.
+fn scan(file: &str) -> Run {
+    run("edge-runtime", &["scan", file, "--json"], &fixtures())
+}
+
+fn probability(finding: &str) -> f64 {
+    let value: serde_json::Value = serde_json::from_str(finding).expect("one finding");
+    value["probability"].as_f64().expect("a probability")
+}
 
 /// `inspect`, `quantize` and `host-train` ignored a kernel's name that means nothing; `scan` and `bench` refused it.
 #[test]
@@ -56,4 +72,188 @@ fn a_screen_was_drawn_for_machines() {
     let line = run("edge-runtime", &["scan", "chest.png", "--json"], dir.path()).stdout;
     let finding: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&finding["latency_ms"]["explain"], &finding["latency_ms"]["render"]), (&0.0.into(), &0.0.into()));
+}
+
+/// Components in scans of their own became stripes.
+#[test]
+fn a_jpeg_of_separate_scans_was_read_as_stripes() {
+    let whole = probability(&scan("jpeg/interleaved.jpg").stdout);
+    for (file, tolerance) in [("jpeg/scans.jpg", 0.01), ("jpeg/scans-tall.jpg", 0.05)] {
+        let found = probability(&scan(file).stdout);
+        assert!((found - whole).abs() <= tolerance, "{file}: {found} where the same picture gives {whole}");
+    }
+}
+
+/// Data that end early were filled with grey, since an end marker was there.
+#[test]
+fn a_jpeg_with_data_lost_before_its_end_marker_got_a_finding() {
+    for file in ["cut50.jpg", "cut85.jpg", "taller.jpg"] {
+        let r = scan(&format!("jpeg/{file}"));
+        assert_eq!(r.code, Some(1), "{file}: {}", r.stdout);
+        assert!(r.stderr.contains("copy it again"), "{}", r.stderr);
+        assert_sentence(&r.stderr);
+    }
+}
+
+/// Sound files of kinds that are not read were called damaged.
+#[test]
+fn a_jpeg_of_an_unsupported_kind_was_called_damaged() {
+    for file in ["12bit.jpg", "lossless8.jpg", "lossless16.jpg", "grey3x3.jpg", "ycc3x1.jpg"] {
+        let r = scan(&format!("jpeg/{file}"));
+        if r.code == Some(0) {
+            continue;
+        }
+        assert!(r.stderr.contains("is not supported") && !r.stderr.contains("damaged"), "{file}: {}", r.stderr);
+        assert_sentence(&r.stderr);
+    }
+}
+
+/// 16-bit files that use fewer bits were read darker than they are.
+#[test]
+fn a_16_bit_png_that_uses_fewer_bits_was_read_dark() {
+    let whole = probability(&scan("chest.png").stdout);
+    for bits in [8, 11, 13, 15] {
+        let line = scan(&format!("png-16-bit/used{bits}.png")).stdout;
+        assert!((probability(&line) - whole).abs() <= 0.01, "{bits} bits: {line}");
+        let value: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(value["image"]["bits_used"], bits);
+    }
+}
+
+/// Files with other endings were passed over in silence.
+#[test]
+fn radiographs_with_other_endings_were_passed_over() {
+    let r = scan("folder");
+    let said = format!("{}{}", r.stdout, r.stderr);
+    for file in ["a.png", "b.jfif", "c.jpe", "d.tif", "e.dcm", "f.bmp"] {
+        assert!(said.contains(file), "nothing was said of {file}: {said}");
+    }
+    assert_eq!(r.code, Some(1));
+}
+
+/// A map was written over the radiograph that it was of.
+#[test]
+fn a_radiograph_was_replaced_by_its_own_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let chest = std::fs::read(fixtures().join("chest.png")).unwrap();
+    std::fs::write(dir.path().join("own.png"), &chest).unwrap();
+    for (option, output) in [("--heatmap", "own.png"), ("--screen", "./own.png")] {
+        let r = run("edge-runtime", &["scan", "own.png", option, output], dir.path());
+        assert!(r.code != Some(0), "{option}: {}", r.stdout);
+        assert_eq!(std::fs::read(dir.path().join("own.png")).unwrap(), chest, "{option}");
+    }
+}
+
+/// A set of one class got an AUROC of 0.5 and a specificity of 0.
+#[test]
+fn figures_without_a_value_were_printed_as_numbers() {
+    let dir = tempfile::tempdir().unwrap();
+    let ill = dir.path().join("data/test/PNEUMONIA");
+    std::fs::create_dir_all(&ill).unwrap();
+    for i in 0..4 {
+        let image = std::fs::read(fixtures().join(format!("images/c0{i}.png"))).unwrap();
+        std::fs::write(ill.join(format!("person{i}_bacteria_1.png")), image).unwrap();
+    }
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../edge-runtime/models/default.hilum");
+    let model = model.to_string_lossy();
+    let report = ok("host-train", &["evaluate", "--model", &model, "--data", "data", "--split", "all"], dir.path());
+    assert!(!report.contains("AUROC 0.5") && !report.contains("specificity 0.0"), "{report}");
+}
+
+/// A copy of the fixture model `name` in a folder of its own, with the images beside it.
+fn model(name: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (from, to) in [(format!("models/{name}"), "."), ("images".to_owned(), "images")] {
+        std::fs::create_dir_all(dir.path().join(to)).unwrap();
+        for entry in std::fs::read_dir(fixtures().join(from)).unwrap() {
+            let file = entry.unwrap();
+            std::fs::copy(file.path(), dir.path().join(to).join(file.file_name())).unwrap();
+        }
+    }
+    dir
+}
+
+/// What is read of a model of another origin must be what ONNX Runtime computes of its float form.
+fn keeps_its_findings(name: &str, tolerance: f64) {
+    let dir = model(name);
+    let at = dir.path();
+    json("quantize", &["model.onnx", "--calibrate", "images", "--contract", "contract.toml", "--json"], at);
+    let found = ok("edge-runtime", &["scan", "images", "--json", "--model", "model.hilum"], at);
+    let expected = std::fs::read_to_string(at.join("expected.txt")).unwrap();
+    let expected: Vec<f64> = expected.lines().map(|line| line.trim().parse().unwrap()).collect();
+    let found: Vec<f64> = found.lines().map(probability).collect();
+    assert_eq!(found.len(), expected.len(), "{name}");
+    let worst = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    assert!(worst <= tolerance, "{name}: probabilities differ from the float model's by up to {worst}");
+}
+
+/// `Clip` of operator sets before 11 lost its bounds.
+#[test]
+fn a_clamp_of_an_old_operator_set_was_lost() {
+    keeps_its_findings("opset7", 0.13);
+    keeps_its_findings("opset10", 0.13);
+}
+
+/// Networks that end in a probability were squashed a second time.
+#[test]
+fn a_probability_was_taken_for_a_logit() {
+    keeps_its_findings("sigmoid1", 0.13);
+    keeps_its_findings("softmax2", 0.13);
+}
+
+/// Weights beside the model were not read, and the message was a parser's.
+#[test]
+fn weights_in_a_file_beside_were_not_read() {
+    keeps_its_findings("beside", 0.13);
+    keeps_its_findings("pytorch-default", 0.13);
+    let dir = model("missing");
+    let r = run("quantize", &["model.onnx", "--calibrate", "images", "--contract", "contract.toml"], dir.path());
+    assert_eq!(r.code, Some(1));
+    assert!(r.stderr.contains("model.onnx.data"), "{}", r.stderr);
+    assert_sentence(&r.stderr);
+}
+
+/// Gates of one channel, and rows added to an image, were refused or wrong.
+#[test]
+fn broadcasts_over_channels_were_refused() {
+    for name in ["spatial", "cbam", "add"] {
+        keeps_its_findings(name, 0.2);
+    }
+}
+
+/// Pixels from 0 to 1 were taken for pixels from 0 to 255.
+#[test]
+fn a_normalisation_of_unit_pixels_was_taken_for_one_of_bytes() {
+    let dir = model("unit");
+    let r = run("quantize", &["model.onnx", "--calibrate", "images", "--contract", "contract.toml"], dir.path());
+    assert_eq!(r.code, Some(1));
+    assert!(r.stderr.contains("0 to 1") && r.stderr.contains("0 to 255"), "{}", r.stderr);
+    assert_sentence(&r.stderr);
+}
+
+/// Models that ONNX Runtime had quantised failed for other reasons than that.
+#[test]
+fn a_quantised_model_was_not_called_so() {
+    for name in ["QDQ-QUInt8", "QDQ-QInt8", "QOperator-QUInt8", "QOperator-QInt8", "dynamic"] {
+        let dir = model(name);
+        let r = run("quantize", &["model.onnx", "--calibrate", "images"], dir.path());
+        assert_eq!(r.code, Some(1), "{name}");
+        assert!(r.stderr.contains("quantised already"), "{name}: {}", r.stderr);
+        assert_sentence(&r.stderr);
+    }
+}
+
+/// A negative of a radiograph got a finding, and nothing was said of it.
+#[test]
+fn a_negative_was_read_without_a_word() {
+    let dir = tempfile::tempdir().unwrap();
+    let chest = image::open(fixtures().join("chest.png")).unwrap().into_luma8();
+    let inverted = image::GrayImage::from_fn(chest.width(), chest.height(), |x, y| {
+        image::Luma([255 - chest.get_pixel(x, y).0[0]])
+    });
+    inverted.save(dir.path().join("inverted.png")).unwrap();
+    let finding = json("edge-runtime", &["scan", "inverted.png", "--json"], dir.path());
+    assert_eq!(finding["warnings"][0]["code"], "inverted");
+    let plain: serde_json::Value = serde_json::from_str(&scan("chest.png").stdout).unwrap();
+    assert_eq!(plain["warnings"].as_array().map(Vec::len), Some(0));
 }
