@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 SIDE = 32
-CONTRACT = 'labels = {labels}\npositive = "l0"\nmean = [127.5, 127.5, 127.5]\nstd = [64.0, 64.0, 64.0]\n'
+CONTRACT = 'labels = {labels}\npositive = "{last}"\nmean = [127.5, 127.5, 127.5]\nstd = [64.0, 64.0, 64.0]\n'
 
 
 class Model:
@@ -218,7 +218,7 @@ def make(at):
     cases = []
 
     def add(name, labels=2, squashing="", layout="NCHW", half=False, args=()):
-        (at / f"{name}.toml").write_text(CONTRACT.format(labels=json.dumps([f"l{i}" for i in range(labels)])))
+        (at / f"{name}.toml").write_text(CONTRACT.format(labels=json.dumps([f"l{i}" for i in range(labels)]), last=f"l{labels - 1}"))
         cases.append({"name": name, "squashing": squashing, "layout": layout, "half": half, "args": list(args)})
 
     for kind in (sets, outputs, layouts, layers):

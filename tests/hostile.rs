@@ -1,9 +1,10 @@
 //! Bad input: one clear sentence, the documented exit code, no panic, nothing written.
 
+use edge_runtime::image::Radiograph;
 use image::{GrayImage, Luma};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tests::generate::{bomb_png, png, ramp_png};
-use tests::{assert_sentence, run};
+use tests::{assert_sentence, json, run};
 
 #[test]
 fn bad_images_are_refused_in_a_sentence_and_leave_nothing() {
@@ -12,7 +13,7 @@ fn bad_images_are_refused_in_a_sentence_and_leave_nothing() {
     let cases: [(&str, Vec<u8>, &str); 8] = [
         ("empty.png", vec![], "empty"),
         ("cut.png", ramp_png()[..200].to_vec(), "truncated"),
-        ("text.png", b"this is not an image at all".to_vec(), "neither PNG, JPEG nor TIFF"),
+        ("text.png", b"this is not an image at all".to_vec(), "neither DICOM, PNG, JPEG nor TIFF"),
         ("dot.png", png(&GrayImage::new(1, 1)), "too few"),
         ("bomb.png", bomb_png(), "30000×30000"),
         ("flat.png", png(&GrayImage::from_pixel(200, 200, Luma([77]))), "no contrast"),
@@ -141,4 +142,60 @@ fn foreign() -> Vec<u8> {
 
 fn edge_files(folder: &Path) -> Vec<String> {
     std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// One DICOM file of each transfer syntax, of the same stored values.
+fn dicom_fixtures() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/dicom");
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_radiograph_gives_the_same_finding_in_every_transfer_syntax() {
+    let mut found = Vec::new();
+    for file in dicom_fixtures() {
+        let name = file.file_name().unwrap().to_string_lossy().into_owned();
+        let finding = json("edge-runtime", &["scan", &file.to_string_lossy(), "--json"], Path::new("."));
+        assert_eq!(finding["image"]["format"], "DICOM");
+        if name != "baseline.dcm" && name != "jpegls-near.dcm" {
+            found.push((name, finding["probability"].clone()));
+        }
+    }
+    assert!(found.len() > 8);
+    assert!(found.iter().all(|(_, probability)| *probability == found[0].1), "{found:?}");
+}
+
+#[test]
+fn broken_dicom_files_are_refused_without_a_panic() {
+    for file in dicom_fixtures() {
+        let whole = std::fs::read(&file).unwrap();
+        Radiograph::decode(&whole).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        for cut in (0..whole.len() - 2).step_by(whole.len() / 50) {
+            assert!(Radiograph::decode(&whole[..cut]).is_err(), "{} cut at {cut}", file.display());
+        }
+        // In the process of its own a file has some seconds; a JPEG 2000 stream of tiny tiles takes them all.
+        let end = if file.ends_with("j2k.dcm") { 700 } else { whole.len() };
+        for at in (0..end.min(900)).chain((900..end).step_by(97)) {
+            let mut changed = whole.clone();
+            changed[at] ^= if at % 2 == 0 { 0xFF } else { 0x81 };
+            // What it gives does not matter, as long as it comes back.
+            let _ = Radiograph::decode(&changed);
+        }
+    }
+}
+
+#[test]
+fn a_dicom_file_that_eats_memory_is_refused_in_a_sentence() {
+    let dir = tempfile::tempdir().unwrap();
+    let whole = std::fs::read(&dicom_fixtures()[0]).unwrap();
+    // Sequences within sequences, each of undefined length, until no stack is left.
+    let mut nested = whole[..132].to_vec();
+    let open = b"\x08\x00\x40\x11SQ\0\0\xff\xff\xff\xff\xfe\xff\x00\xe0\xff\xff\xff\xff";
+    nested.extend(open.repeat(400_000));
+    std::fs::write(dir.path().join("nested.dcm"), nested).unwrap();
+    let r = run("edge-runtime", &["scan", "nested.dcm"], dir.path());
+    assert_eq!(r.code, Some(1), "{}", r.stderr);
+    assert_sentence(&r.stderr);
 }

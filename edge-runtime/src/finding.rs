@@ -8,7 +8,10 @@ use serde::{Deserialize, Serialize};
 /// The version of [`Record`]; another one means that a key changed its meaning or is gone.
 pub const SCHEMA: u32 = 1;
 
-/// The sentence at the foot of every finding.
+/// What every report and every help says at its end.
+pub const STATEMENT: &str = "For research and screening support, not a diagnosis: a clinician decides.";
+
+/// The same for the foot of a finding, where there is little room.
 pub const DISCLAIMER: &str = "Screening support, not a diagnosis";
 
 /// One radiograph: what was found, or why nothing can be said.
@@ -73,6 +76,10 @@ pub struct Finding {
 pub enum Warning {
     /// The picture looks like the negative of a radiograph.
     Inverted,
+    /// The file says that it is no radiograph, or of another part of the body.
+    NotAChest,
+    /// The file says that the rays went from side to side.
+    Lateral,
 }
 
 impl Warning {
@@ -83,6 +90,14 @@ impl Warning {
                 "the image looks like a negative (bone dark, air bright), which the model was not trained on: invert \
                  it and scan it again"
             }
+            Warning::NotAChest => {
+                "the file says that it is no radiograph of a chest, and the model knows nothing else: the finding \
+                 means nothing unless the file is wrong"
+            }
+            Warning::Lateral => {
+                "the file says that it is a lateral view, and the model was trained on frontal ones: scan the frontal \
+                 view"
+            }
         }
     }
 
@@ -90,6 +105,8 @@ impl Warning {
     pub fn in_words(self) -> &'static str {
         match self {
             Warning::Inverted => "inverted image",
+            Warning::NotAChest => "not a chest",
+            Warning::Lateral => "lateral view",
         }
     }
 }
@@ -180,7 +197,7 @@ impl ModelId {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::image::{Basis, Format, Photometric};
+    use crate::image::{Basis, Format, Photometric, Windowing};
 
     pub(crate) fn example(positive: bool) -> Finding {
         Finding {
@@ -205,6 +222,7 @@ pub(crate) mod tests {
                     offset: 0,
                     depth_basis: Basis::Stored,
                     photometric: Photometric::BlackIsZero,
+                    windowing: Windowing::FullRange,
                 },
             },
             warnings: vec![],

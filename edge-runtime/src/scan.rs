@@ -3,10 +3,11 @@
 use crate::board::Board;
 use crate::engine::EngineError;
 use crate::finding::{Decision, Finding, ImageInfo, ModelId, Outcome, Record, Warning};
+use crate::image::guard;
 use crate::image::polarity::is_negative;
 use crate::image::preprocess::preprocess;
 use crate::image::source::{SourceFile, read_file};
-use crate::image::{GreyPlane, Radiograph, RadiographError};
+use crate::image::{Radiograph, RadiographError, View};
 use crate::model::{Inference, Model};
 use crate::stages::{Stage, StageTimes};
 use std::path::Path;
@@ -52,9 +53,9 @@ pub fn scan_source(
     model: &Model,
     board: &Board,
 ) -> Result<Scan, ScanError> {
-    let radiograph = times.time(Stage::Decode, || Radiograph::decode(&source.bytes))?;
+    let radiograph = times.time(Stage::Decode, || guard::decode(&source.bytes))?;
     let frame = times.time(Stage::Preprocess, || preprocess(&radiograph.plane, &model.contract.input));
-    let warnings = times.time(Stage::Preprocess, || warnings(&radiograph.plane));
+    let warnings = times.time(Stage::Preprocess, || warnings(&radiograph));
     let inference = times.time(Stage::Infer, || model.infer(&frame))?;
     let contract = &model.contract;
     let point = &contract.operating_point;
@@ -81,9 +82,16 @@ pub fn scan_source(
     Ok(Scan { finding, evidence: Evidence { radiograph, inference } })
 }
 
-/// What makes a finding on `plane` doubtful.
-fn warnings(plane: &GreyPlane) -> Vec<Warning> {
-    if is_negative(plane) { vec![Warning::Inverted] } else { vec![] }
+/// What makes a finding on `radiograph` doubtful.
+fn warnings(radiograph: &Radiograph) -> Vec<Warning> {
+    let acquisition = &radiograph.acquisition;
+    let is_other = acquisition.is_radiograph == Some(false) || acquisition.is_chest == Some(false);
+    let doubts = [
+        (Warning::NotAChest, is_other),
+        (Warning::Lateral, acquisition.view == Some(View::Lateral)),
+        (Warning::Inverted, is_negative(&radiograph.plane)),
+    ];
+    doubts.into_iter().filter(|(_, applies)| *applies).map(|(warning, _)| warning).collect()
 }
 
 /// The record of a scan of `path`.

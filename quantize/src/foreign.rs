@@ -85,8 +85,8 @@ pub enum ForeignError {
     Output,
     /// Nobody can tell which pixels the normalisation is written for.
     #[error(
-        "mean {mean:?} and std {std:?} look as if pixels went from 0 to 1; write unit = \"0 to 1\" in the contract \
-         file if they do, or unit = \"0 to 255\""
+        "mean {mean:?} and std {std:?} are not both of pixels from 0 to 255: write them so, or both for pixels from 0 \
+         to 1 with unit = \"0 to 1\" in the contract file"
     )]
     Unit {
         /// The mean.
@@ -94,6 +94,12 @@ pub enum ForeignError {
         /// The standard deviation.
         std: Vec<f32>,
     },
+    /// The one output would be that of the other label.
+    #[error(
+        "its one output is the probability of the second label, and positive is the first: name the label that the \
+         output is for last, or alone"
+    )]
+    Order,
     /// The network makes probabilities in another way than its contract says.
     #[error("the network ends in {network}, where its contract says activation = \"{contract}\": one of them is wrong")]
     Activation {
@@ -142,10 +148,16 @@ pub fn contract(
         Some(_) => "given with the contract file",
         None => "assumed: the model carries no contract, and no --contract file was given",
     };
-    let file = file.unwrap_or_else(|| assumed(outputs));
+    let mut file = file.unwrap_or_else(|| assumed(outputs));
+    if let ([only], 1) = (file.labels.as_slice(), outputs) {
+        file.labels = vec![format!("not {only}"), only.clone()];
+    }
     let [mean, std] = normalisation(&file, channels as usize)?;
     let unknown = || ContractError::Inconsistent(format!("no label is called `{}`", file.positive));
     let positive = file.labels.iter().position(|l| *l == file.positive).ok_or_else(unknown)?;
+    if outputs == 1 && positive == 0 {
+        return Err(ForeignError::Order);
+    }
     let (activation, source) = activation(file.activation, canonical.squashing, outputs);
     let contract = Contract {
         input: InputContract { size: height, channels, resize: file.resize, mean, std },
@@ -217,28 +229,28 @@ pub fn check_outputs(model: &Canonical, contract: &Contract) -> Result<(), Forei
     Ok(())
 }
 
-/// Mean and standard deviation of each channel in 8-bit pixels. A standard deviation of one grey level or less, without
-/// a unit, is refused: it is that of pixels from 0 to 1, or none at all.
+/// Mean and standard deviation of each channel in 8-bit pixels. Numbers that are none of the unit are refused, and
+/// numbers of up to one grey level where no unit is given: they are of pixels from 0 to 1, or no normalisation at all.
 fn normalisation(file: &ContractFile, channels: usize) -> Result<[Vec<f32>; 2], ForeignError> {
-    let given = file.std.iter().chain(&file.mean).next().is_some();
-    let [mean, std] = [&file.mean, &file.std];
+    let mean = file.mean.clone().unwrap_or_default();
+    let std = file.std.clone().unwrap_or_default();
+    let refuse = || ForeignError::Unit { mean: mean.clone(), std: std.clone() };
+    let is_given = !mean.is_empty() || !std.is_empty();
+    let are_fractions = mean.iter().all(|m| m.abs() <= 1.0) && std.iter().all(|s| *s <= 1.0);
+    let is_grey = |m: f32| m == 0.0 || (1.0..=255.0).contains(&m.abs());
+    let are_bytes = mean.iter().all(|m| is_grey(*m)) && std.iter().all(|s| (1.0..=256.0).contains(s));
     let factor = match file.unit {
-        Some(Unit::Fractions) if given => 255.0,
-        Some(_) => 1.0,
-        None => {
-            let small = |values: &Option<Vec<f32>>| values.iter().flatten().all(|v| v.abs() <= 1.0);
-            if given && small(mean) && small(std) {
-                let [mean, std] = [mean, std].map(|v| v.clone().unwrap_or_default());
-                return Err(ForeignError::Unit { mean, std });
-            }
-            1.0
-        }
+        Some(Unit::Fractions) if !are_fractions => return Err(refuse()),
+        Some(Unit::Bytes) | None if !are_bytes => return Err(refuse()),
+        None if is_given && are_fractions => return Err(refuse()),
+        Some(Unit::Fractions) if is_given => 255.0,
+        _ => 1.0,
     };
     let scaled = |values: &Option<Vec<f32>>, of: usize| match values {
         Some(values) => values.iter().map(|v| v * factor).collect(),
         None => IMAGENET[of][..channels].to_vec(),
     };
-    Ok([scaled(mean, 0), scaled(std, 1)])
+    Ok([scaled(&file.mean, 0), scaled(&file.std, 1)])
 }
 
 #[cfg(test)]
@@ -275,7 +287,27 @@ mod tests {
         let refused = read("").unwrap_err().to_string();
         assert!(refused.contains("0 to 1") && refused.contains("0 to 255"), "{refused}");
         assert_eq!(read("unit = \"0 to 1\"").unwrap().0.input.std, [63.75; 3]);
-        assert_eq!(read("unit = \"0 to 255\"").unwrap().0.input.std, [0.25; 3]);
+        assert!(read("unit = \"0 to 255\"").is_err());
+        let file = |mean: f32, std: f32, unit: Option<Unit>| ContractFile {
+            labels: vec!["a".into(), "b".into()],
+            mean: Some(vec![mean; 3]),
+            std: Some(vec![std; 3]),
+            unit,
+            ..assumed(2)
+        };
+        for (mean, std, unit, taken) in [
+            (0.485, 58.4, None, false),
+            (123.7, 0.229, None, false),
+            (123.7, 58.4, Some(Unit::Fractions), false),
+            (32_768.0, 1000.0, None, false),
+            (0.0, 1.0, None, false),
+            (0.0, 1.0, Some(Unit::Bytes), true),
+            (0.0, 1.0, Some(Unit::Fractions), true),
+            (127.5, 127.5, None, true),
+            (0.0, 255.0, None, true),
+        ] {
+            assert_eq!(normalisation(&file(mean, std, unit), 3).is_ok(), taken, "{mean} {std} {unit:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! the user keeps in float, stand between them as they are, several in a row without codes between.
 
 use edge_runtime::model::contract::ActivationRanges;
+use edge_runtime::network::Quantisation;
 use edge_runtime::onnx::{self, GraphBuilder, OnnxError, pb};
 use edge_runtime::operators::{Form, onnx_names, onnx_operator};
 use std::collections::{HashMap, HashSet};
@@ -39,6 +40,28 @@ pub enum QuantizeError {
         version: i64,
         /// The one to export with.
         modern: i64,
+    },
+    /// An operator that the engines read differently, or not at all.
+    #[error("node `{node}`: `{operator}` {reason} cannot be read: export the model without it")]
+    Operator {
+        /// The node.
+        node: String,
+        /// The operator.
+        operator: String,
+        /// Which form of it.
+        reason: &'static str,
+    },
+    /// Activations that no 8 bits hold.
+    #[error(
+        "activation `{tensor}` goes from {low:e} to {high:e}, which 8 bits cannot hold: bound it, or pad with less"
+    )]
+    Range {
+        /// The tensor.
+        tensor: String,
+        /// Its least value.
+        low: f32,
+        /// Its largest value.
+        high: f32,
     },
     /// The input is no image that radiographs can be given as.
     #[error("the input cannot be read: {0}")]
@@ -75,23 +98,8 @@ pub enum QuantizeError {
     NoRange(String),
 }
 
-/// Scale and zero point of an activation.
-#[derive(Clone, Copy, PartialEq)]
-struct Step {
-    scale: f32,
-    zero_point: u8,
-}
-
-impl Step {
-    /// The finest step that covers `[low, high]` and has an integer zero point.
-    fn covering([low, high]: [f32; 2]) -> Step {
-        let low = low.min(0.0);
-        let high = high.max(0.0);
-        let span = high - low;
-        let scale = if span > 0.0 && span.is_finite() { span / 255.0 } else { 1.0 / 255.0 };
-        Step { scale, zero_point: (-low / scale).round_ties_even().clamp(0.0, 255.0) as u8 }
-    }
-}
+/// No activation of a sound network is as large.
+const LARGEST: f32 = 1e6;
 
 /// The bias of a layer.
 struct Bias<'a> {
@@ -108,7 +116,7 @@ struct Quantizer<'a> {
     constants: HashMap<&'a str, &'a pb::TensorProto>,
     ranges: ActivationRanges,
     /// Quantised activations by their float name: the dequantised tensor to read, and its step.
-    steps: HashMap<String, (String, Step)>,
+    steps: HashMap<String, (String, Quantisation)>,
     /// Tensors that are float between float layers.
     floats: HashSet<String>,
 }
@@ -288,7 +296,7 @@ impl Quantizer<'_> {
     }
 
     /// The dequantised tensor that input `i` of `node` reads, and its step.
-    fn activation(&self, node: &pb::NodeProto, i: usize) -> Result<(String, Step), QuantizeError> {
+    fn activation(&self, node: &pb::NodeProto, i: usize) -> Result<(String, Quantisation), QuantizeError> {
         let name = node.input.get(i).ok_or_else(|| fail(node, format!("input {i} is missing")))?;
         let known = self.steps.get(name).cloned();
         known.ok_or_else(|| fail(node, format!("its input `{name}` is no activation")))
@@ -320,7 +328,7 @@ impl Quantizer<'_> {
         let mut inputs = vec![input.as_str(), weight.as_str()];
         inputs.extend(bias.as_deref());
         // The sums of the last linear layer leave the graph without a step: the probability stays fine-grained.
-        if node.op_type == "Gemm" && outputs.contains(&result) {
+        if node.op_type == "Gemm" && outputs.contains(&result) && clamp.is_none() {
             self.builder.node(&node.op_type, &inputs, result, node.attribute.clone());
             return Ok(());
         }
@@ -384,8 +392,7 @@ impl Quantizer<'_> {
             _ => [bound(1, f32::NEG_INFINITY)?, bound(2, f32::INFINITY)?],
         };
         let slack = 0.01 * step.scale;
-        let real = |code: u8| (f32::from(code) - f32::from(step.zero_point)) * step.scale;
-        if real(0) >= low - slack && real(255) <= high + slack {
+        if step.real(0) >= low - slack && step.real(255) <= high + slack {
             self.quantised(from, result, step);
             return Ok(());
         }
@@ -413,13 +420,17 @@ impl Quantizer<'_> {
         Ok(())
     }
 
-    fn step(&self, tensor: &str) -> Result<Step, QuantizeError> {
+    fn step(&self, tensor: &str) -> Result<Quantisation, QuantizeError> {
         let range = self.ranges.get(tensor).ok_or_else(|| QuantizeError::NoRange(tensor.to_owned()))?;
-        Ok(Step::covering(*range))
+        let [low, high] = *range;
+        if low < -LARGEST || high > LARGEST || !low.is_finite() || !high.is_finite() {
+            return Err(QuantizeError::Range { tensor: tensor.to_owned(), low, high });
+        }
+        Ok(Quantisation::covering(*range))
     }
 
     /// `QuantizeLinear` and `DequantizeLinear` behind the float tensor `from`; readers of `name` get the latter.
-    fn quantised(&mut self, from: &str, name: &str, step: Step) {
+    fn quantised(&mut self, from: &str, name: &str, step: Quantisation) {
         let scale = format!("{name}/scale");
         let zero = format!("{name}/zero_point");
         let codes = format!("{name}/codes");
@@ -444,7 +455,7 @@ impl Quantizer<'_> {
         result: &str,
         weight: &pb::TensorProto,
         bias: Option<&Bias>,
-        input: Step,
+        input: Quantisation,
     ) -> Result<(String, Option<String>), QuantizeError> {
         let name = &weight.name;
         let dims = onnx::dims(weight)?;
@@ -494,7 +505,7 @@ mod tests {
 
     #[test]
     fn the_symmetric_input_of_our_networks_quantises_to_the_pixel_itself() {
-        let s = Step::covering([-1.0, 127.0 / 128.0]);
+        let s = Quantisation::covering([-1.0, 127.0 / 128.0]);
         assert_eq!((s.scale, s.zero_point), (1.0 / 128.0, 128));
     }
 
@@ -574,11 +585,5 @@ mod tests {
         }
         let nobody = quantize(&with_float_layers(), &ActivationRanges::new(), &["c9".to_owned()]);
         assert!(matches!(nobody, Err(QuantizeError::NoLayer { name, .. }) if name == "c9"));
-    }
-
-    #[test]
-    fn a_positive_range_has_zero_point_0() {
-        assert_eq!(Step::covering([0.5, 2.0]).zero_point, 0);
-        assert_eq!(Step::covering([0.0, 0.0]).scale, 1.0 / 255.0);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::load;
 use crate::engine::kernels;
+use crate::finding::STATEMENT;
 use crate::model::Model;
 use crate::model::contract::{Activation, InputContract, OperatingPoint, Provenance};
 use crate::network::{Network, Node};
@@ -118,14 +119,13 @@ fn text(report: &Report, positive_label: &str) -> String {
         ),
     );
     row("labels", format!("{} (looked for: {positive_label})", report.labels.join(", ")));
+    row("output", report.activation.name().to_owned());
     row("operating point", format!("probability {:.4}: {}", point.threshold, point.rule));
-    row(
-        "  validation",
-        format!(
-            "sensitivity {:.4}, specificity {:.4} on {} images",
-            point.sensitivity, point.specificity, point.images
-        ),
-    );
+    let validation = match point.images {
+        0 => "none: nobody chose it on images".to_owned(),
+        n => format!("sensitivity {:.4}, specificity {:.4} on {n} images", point.sensitivity, point.specificity),
+    };
+    row("  validation", validation);
     for (name, value) in &report.provenance.metrics {
         row(&format!("  {name}"), format!("{value:.4}"));
     }
@@ -147,6 +147,6 @@ fn text(report: &Report, positive_label: &str) -> String {
             format!("{:<28} {:<22} {output:>14} {:>10} {:>12}", l.name, l.operator, l.weights, l.macs)
         }));
     }
-    lines.push("\nFor research and screening support, not a diagnosis.".to_owned());
+    lines.push(format!("\n{STATEMENT}"));
     lines.join("\n")
 }

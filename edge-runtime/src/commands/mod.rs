@@ -6,6 +6,7 @@ mod scan;
 
 use crate::board::{Board, HOST};
 use crate::engine::Compute;
+use crate::finding::STATEMENT;
 use crate::model::{Model, ModelError};
 use crate::process::{self, Failure, Process};
 use clap::{Parser, Subcommand};
@@ -19,13 +20,11 @@ Exit codes:
   2  the command line was not understood
   3  the model was refused
 
-HILUM_KERNEL=NAME forces one of the integer kernels (see `inspect`).
-
-Decision support for research and screening, never a diagnosis.";
+HILUM_KERNEL=NAME forces one of the integer kernels (see `inspect`).";
 
 /// Reads chest radiographs for signs of pneumonia, on this machine alone.
 #[derive(Parser)]
-#[command(name = "edge-runtime", version, about, after_help = EXIT_CODES)]
+#[command(name = "edge-runtime", version, about, after_help = format!("{EXIT_CODES}\n\n{STATEMENT}"))]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -5,6 +5,7 @@ use crate::display;
 use crate::explain::{Heat, overlay};
 use crate::finding::{Outcome, Record};
 use crate::image::folder::image_files;
+use crate::image::source::STDIN;
 use crate::image::{Format, Picture};
 use crate::model::ModelFormat;
 use crate::process::files::{check_outputs, write_atomically};
@@ -16,12 +17,15 @@ use crate::stages::Stage;
 use anyhow::{Context, anyhow};
 use std::path::{Path, PathBuf};
 
+/// Standard input as a file, if it is one.
+const STDIN_FILE: &str = "/dev/stdin";
+
 /// Longest side of a heat map in pixels.
 const HEATMAP_SIDE: u32 = 1024;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// PNG, JPEG or TIFF radiographs, folders of them, or - for standard input
+    /// DICOM, PNG, JPEG or TIFF radiographs, folders of them, or - for standard input
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<PathBuf>,
     #[command(flatten)]
@@ -83,7 +87,10 @@ impl Args {
             return Err(Failure::usage(several));
         }
         let outputs: Vec<&Path> = [&pictures.heatmap, &pictures.screen].into_iter().flatten().map(|p| &**p).collect();
-        let inputs: Vec<&Path> = files.iter().chain(&self.device.model).map(|p| &**p).collect();
+        let board = Path::new(&self.device.board);
+        let stdin = files.iter().any(|file| file.as_os_str() == STDIN).then_some(Path::new(STDIN_FILE));
+        let files_read = files.iter().chain(&self.device.model).map(PathBuf::as_path);
+        let inputs: Vec<&Path> = files_read.chain([board]).chain(stdin).collect();
         check_outputs(&outputs, &inputs).map_err(Failure::usage)?;
         if pictures.heatmap.is_some() && !device.model.has_map() {
             let name = &device.model.contract.provenance.name;

@@ -4,7 +4,7 @@ use super::arena::Arena;
 use super::tract::{Chain, Driver, State};
 use super::{Activation, Compute, EngineError, Layer, View};
 use crate::network::{Network, Node, Value};
-use crate::operators::LogitsStep;
+use crate::operators::PreparedLogits;
 use kernels::team::Team;
 use std::sync::Mutex;
 
@@ -14,7 +14,7 @@ pub struct IntegerPlan {
     input: View,
     map: Option<View>,
     /// The layer that ends the network. It gives real numbers, so it stands outside the graph of codes.
-    logits: Box<dyn LogitsStep>,
+    logits: Box<dyn PreparedLogits>,
     team: Team,
     /// States that no inference uses now.
     idle: Mutex<Vec<State>>,

@@ -3,7 +3,7 @@
 //! activation is copied on the way.
 
 use super::{EngineError, Layer};
-use crate::operators::Step;
+use crate::operators::PreparedOperator;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::*;
 
@@ -13,7 +13,7 @@ pub(super) struct Driven(Arc<Prepared>);
 
 struct Prepared {
     layer: Layer,
-    step: Box<dyn Step>,
+    step: Box<dyn PreparedOperator>,
 }
 
 /// The graph of layers, one after the other.
@@ -46,7 +46,7 @@ impl Chain {
     }
 
     /// Adds a layer at the end.
-    pub fn push(&mut self, name: &str, layer: Layer, step: Box<dyn Step>) -> Result<(), EngineError> {
+    pub fn push(&mut self, name: &str, layer: Layer, step: Box<dyn PreparedOperator>) -> Result<(), EngineError> {
         let driven = Driven(Arc::new(Prepared { layer, step }));
         self.outlet = self.model.wire_node(name, driven, &[self.outlet])?[0];
         Ok(())

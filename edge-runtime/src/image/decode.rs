@@ -18,6 +18,62 @@ pub struct Radiograph {
     pub plane: GreyPlane,
     /// What they were read from.
     pub origin: Origin,
+    /// How it was taken, as far as the file says it.
+    pub acquisition: Acquisition,
+}
+
+/// What a file says of how a radiograph was taken (DICOM; other formats say nothing).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acquisition {
+    /// False for other modalities than radiography.
+    pub is_radiograph: Option<bool>,
+    /// False for another part of the body.
+    pub is_chest: Option<bool>,
+    /// Which way the rays went.
+    pub view: Option<View>,
+    /// The patient's sex.
+    pub sex: Option<Sex>,
+    /// The patient's age in days.
+    pub age_days: Option<u32>,
+}
+
+/// Which way the rays went through the patient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum View {
+    /// From back to front.
+    Pa,
+    /// From front to back.
+    Ap,
+    /// From side to side.
+    Lateral,
+}
+
+/// The patient's sex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sex {
+    /// Female.
+    Female,
+    /// Male.
+    Male,
+}
+
+/// What made greys of stored values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Windowing {
+    /// All values that the bits can hold.
+    FullRange,
+    /// The first of several windows (`WindowCenter`, `WindowWidth`).
+    Window {
+        /// How many there are.
+        of: u16,
+    },
+    /// The first of several tables (`VOILUTSequence`).
+    Table {
+        /// How many there are.
+        of: u16,
+    },
+    /// Those of nearly all pixels: the file does not say.
+    Percentiles,
 }
 
 /// How a radiograph was stored.
@@ -33,6 +89,8 @@ pub struct Origin {
     pub depth_basis: Basis,
     /// Which end of the stored scale is white.
     pub photometric: Photometric,
+    /// What made greys of stored values.
+    pub windowing: Windowing,
 }
 
 /// Why a file is no radiograph. Each message is one sentence that says what to do.
@@ -54,7 +112,7 @@ pub enum RadiographError {
     #[error("{0} is not supported: export the radiograph as {names}", names = Format::names("or"))]
     OtherFormat(&'static str),
     /// A sound file of a kind that is not read.
-    #[error("{kind} is not supported: export the radiograph as an 8-bit {format}, or as a PNG")]
+    #[error("{kind} is not supported: export the radiograph {}", format.simplest())]
     Unsupported {
         /// The container.
         format: Format,
@@ -88,6 +146,20 @@ pub enum RadiographError {
         /// Rows.
         height: u32,
     },
+    /// What a process of its own said of a DICOM file.
+    #[error("{0}")]
+    Apart(String),
+    /// Decoding took more than a DICOM file may.
+    #[error(
+        "the DICOM cannot be decoded within {mebibytes} MiB and {seconds} s, as every radiograph can: it is damaged, \
+         or made to do harm"
+    )]
+    BeyondLimits {
+        /// Memory there is.
+        mebibytes: u64,
+        /// Time there is.
+        seconds: u64,
+    },
     /// All pixels (nearly) alike.
     #[error("the image has no contrast (grey levels {low} to {high} of 255): it shows no chest")]
     NoContrast {
@@ -106,12 +178,21 @@ impl Origin {
             0 => String::new(),
             offset => format!(" above {offset}"),
         };
-        match self.depth_basis {
-            Basis::Stored => vec![],
+        let depth = match self.depth_basis {
+            Basis::Stored => None,
             Basis::GreyLevels => {
-                vec![format!("{bits} of 16 bits are used{offset}: the file does not say, its grey levels do")]
+                Some(format!("{bits} of 16 bits are used{offset}: the file does not say, its grey levels do"))
             }
-        }
+        };
+        let windowing = match self.windowing {
+            Windowing::FullRange | Windowing::Window { of: 1 } | Windowing::Table { of: 1 } => None,
+            Windowing::Window { of } => Some(format!("the first of {of} windows makes its greys")),
+            Windowing::Table { of } => Some(format!("the first of {of} tables makes its greys")),
+            Windowing::Percentiles => {
+                Some("black and white are those of nearly all pixels: the file says no window".to_owned())
+            }
+        };
+        depth.into_iter().chain(windowing).collect()
     }
 }
 
@@ -126,15 +207,40 @@ impl Radiograph {
             None => RadiographError::UnknownFormat,
         };
         let format = Format::detect(bytes).ok_or_else(unknown)?;
-        let samples = samples::read(bytes, format)?;
-        let depth = depth::depth(&samples);
-        let photometric = Photometric::BlackIsZero;
-        let plane = depth::to_grey(samples, depth, photometric);
-        check_contrast(&plane)?;
-        let origin =
-            Origin { format, bits_used: depth.bits, offset: depth.offset, depth_basis: depth.basis, photometric };
-        Ok(Radiograph { plane, origin })
+        let radiograph = match format {
+            Format::Dicom => read_dicom(bytes)?,
+            Format::Png | Format::Jpeg | Format::Tiff => read_picture(bytes, format)?,
+        };
+        check_contrast(&radiograph.plane)?;
+        Ok(radiograph)
     }
+}
+
+#[cfg(feature = "dicom")]
+fn read_dicom(bytes: &[u8]) -> Result<Radiograph, RadiographError> {
+    super::dicom::read(bytes)
+}
+
+#[cfg(not(feature = "dicom"))]
+fn read_dicom(_: &[u8]) -> Result<Radiograph, RadiographError> {
+    Err(RadiographError::OtherFormat("DICOM in this build"))
+}
+
+/// A file of another format than DICOM.
+fn read_picture(bytes: &[u8], format: Format) -> Result<Radiograph, RadiographError> {
+    let samples = samples::read(bytes, format)?;
+    let depth = depth::depth(&samples);
+    let photometric = samples.photometric;
+    let plane = depth::to_grey(samples, depth, photometric);
+    let origin = Origin {
+        format,
+        bits_used: depth.bits,
+        offset: depth.offset,
+        depth_basis: depth.basis,
+        photometric,
+        windowing: Windowing::FullRange,
+    };
+    Ok(Radiograph { plane, origin, acquisition: Acquisition::default() })
 }
 
 fn check_contrast(plane: &GreyPlane) -> Result<(), RadiographError> {

@@ -100,10 +100,12 @@ impl GreyLevels {
         self.repeated_bytes || self.any.trailing_zeros() >= SHIFTED_BITS && self.largest >= 1 << 12
     }
 
-    /// The brightest value, a marker left aside: few pixels, mostly of one value, four times as bright as all others.
+    /// The brightest value, a marker left aside: few pixels, mostly of one value, four times as bright as all others
+    /// (twice, if all its bits are set).
     fn without_marker(&self, values: &[u16], offset: u16) -> u16 {
         let top = self.largest - offset;
-        let limit = top / 4;
+        // All bits set is no grey of a detector of 15 bits.
+        let limit = if self.largest == u16::MAX { top / 2 } else { top / 4 };
         let above = |v: &&u16| *v - offset > limit;
         let bright = values.iter().filter(above).count();
         let at_top = values.iter().filter(|v| **v == self.largest).count();
@@ -136,7 +138,13 @@ mod tests {
     use super::*;
 
     fn samples(values: Vec<u16>, declared: Option<DeclaredBits>) -> Samples {
-        Samples { width: values.len() as u32, height: 1, values: Values::Sixteen(values), declared }
+        Samples {
+            width: values.len() as u32,
+            height: 1,
+            values: Values::Sixteen(values),
+            declared,
+            photometric: Photometric::BlackIsZero,
+        }
     }
 
     /// A ramp over `bits` bits, with noise in the low ones.
@@ -160,10 +168,10 @@ mod tests {
 
     #[test]
     fn a_marker_does_not_darken_the_picture() {
-        for marker in [65_535, 32_768, 16_384 + 4095] {
-            let mut values = ramp(12);
+        for (bits, marker) in [(12, 65_535), (12, 32_768), (12, 16_384 + 4095), (15, 65_535)] {
+            let mut values = ramp(bits);
             values[..100].fill(marker);
-            assert_eq!(known(values), (12, 0, Basis::GreyLevels), "{marker}");
+            assert_eq!(known(values), (bits as u8, 0, Basis::GreyLevels), "{marker}");
         }
     }
 

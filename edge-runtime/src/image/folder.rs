@@ -30,13 +30,19 @@ pub fn image_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
             let path = entry.path();
             if entry.file_type()?.is_dir() {
                 folders.push(path);
-            } else if !is_text(&path) {
+            } else if is_file(&path) && !is_text(&path) {
                 found.push(path);
             }
         }
     }
     found.sort();
     Ok(found)
+}
+
+/// False for pipes, sockets and devices, which wait for ever or never end, and for folders behind links. A link that
+/// leads nowhere is true: reading it will say so.
+fn is_file(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(true, |there| there.is_file())
 }
 
 /// True for a text file that does not pretend to be a picture. One that cannot be read is none: reading it will say

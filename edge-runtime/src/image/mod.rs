@@ -6,8 +6,11 @@
 
 pub mod decode;
 pub mod depth;
+#[cfg(feature = "dicom")]
+mod dicom;
 pub mod folder;
 mod format;
+pub mod guard;
 mod jpeg;
 mod picture;
 mod plane;
@@ -18,7 +21,7 @@ pub mod samples;
 pub mod source;
 mod tiff;
 
-pub use decode::{Origin, Radiograph, RadiographError};
+pub use decode::{Acquisition, Origin, Radiograph, RadiographError, Sex, View, Windowing};
 pub use depth::{Basis, Photometric};
 pub use format::Format;
 pub use picture::Picture;

@@ -47,9 +47,25 @@ pub fn read(bytes: &[u8]) -> Result<Samples, RadiographError> {
     let mut samples = Samples::of_pixels(width, height, pixels).ok_or_else(|| damaged("its rows are too short"))?;
     if matches!(samples.values, Values::Sixteen(_)) {
         samples.declared = significant.filter(|s| (1..=16).contains(s)).map(DeclaredBits::Significant);
+        shift_down(&mut samples);
     }
     let exif = reader.info().exif_metadata.as_deref();
     Ok(samples.oriented(exif.and_then(Orientation::from_exif_chunk)))
+}
+
+/// Values that were shifted up by the bits that are not significant go down again.
+fn shift_down(samples: &mut Samples) {
+    let (Values::Sixteen(values), Some(DeclaredBits::Significant(bits))) = (&mut samples.values, samples.declared)
+    else {
+        return;
+    };
+    let shift = 16 - u32::from(bits);
+    let is_shifted =
+        shift > 0 && values.iter().all(|v| v.trailing_zeros() >= shift) && values.iter().any(|v| v >> bits > 0);
+    if is_shifted {
+        values.iter_mut().for_each(|v| *v >>= shift);
+        samples.declared = Some(DeclaredBits::Low(bits));
+    }
 }
 
 /// Drops the last of each pixel's values, if it is an alpha value.

@@ -2,9 +2,19 @@
 //! alpha channel makes transparent lies on black.
 
 use super::decode::{MAX_PIXELS, MIN_SIDE};
-use super::{Format, RadiographError, jpeg, png, tiff};
+use super::{Format, Photometric, RadiographError, jpeg, png, tiff};
 use ::image::metadata::Orientation;
 use ::image::{DynamicImage, GrayImage, ImageBuffer, Luma};
+
+impl Values {
+    /// Turns the scale around.
+    pub(super) fn negate(&mut self) {
+        match self {
+            Values::Eight(values) => values.iter_mut().for_each(|v| *v = !*v),
+            Values::Sixteen(values) => values.iter_mut().for_each(|v| *v = !*v),
+        }
+    }
+}
 
 /// One grey value a pixel, row by row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +27,8 @@ pub struct Samples {
     pub values: Values,
     /// What the container says of the bits that are used; none where it does not say.
     pub declared: Option<DeclaredBits>,
+    /// Which end of the scale is white.
+    pub photometric: Photometric,
 }
 
 /// Grey values at their stored depth.
@@ -37,12 +49,13 @@ pub enum DeclaredBits {
     Significant(u8),
 }
 
-/// Decodes `bytes`, which are of `format`, the right way up.
+/// Decodes `bytes`, which are of `format`, the right way up. DICOM has stages of its own.
 pub fn read(bytes: &[u8], format: Format) -> Result<Samples, RadiographError> {
     match format {
         Format::Png => png::read(bytes),
         Format::Jpeg => jpeg::read(bytes),
         Format::Tiff => tiff::read(bytes),
+        Format::Dicom => Err(RadiographError::UnknownFormat),
     }
 }
 
@@ -66,13 +79,19 @@ impl Samples {
             Values::Eight(v) => v.len(),
             Values::Sixteen(v) => v.len(),
         };
-        (len == count).then_some(Samples { width, height, values, declared: None })
+        (len == count).then_some(Samples {
+            width,
+            height,
+            values,
+            declared: None,
+            photometric: Photometric::BlackIsZero,
+        })
     }
 
     /// The picture turned as its Exif orientation says.
     pub(super) fn oriented(self, orientation: Option<Orientation>) -> Samples {
         let Some(orientation) = orientation.filter(|o| *o != Orientation::NoTransforms) else { return self };
-        let Samples { width, height, values, declared } = self;
+        let Samples { width, height, values, declared, photometric } = self;
         let image = match values {
             Values::Eight(v) => GrayImage::from_raw(width, height, v).map(DynamicImage::ImageLuma8),
             Values::Sixteen(v) => {
@@ -87,7 +106,7 @@ impl Samples {
             DynamicImage::ImageLuma16(i) => Values::Sixteen(i.into_raw()),
             other => Values::Eight(other.into_luma8().into_raw()),
         };
-        Samples { width, height, values, declared }
+        Samples { width, height, values, declared, photometric }
     }
 }
 

@@ -1,7 +1,7 @@
 //! TIFF 6.0, as scanners write it: one page of 8 or 16 bits, grey or colour, uncompressed, LZW, Deflate or PackBits.
 
 use super::samples::{Channels, Pixels, Samples, check_size};
-use super::{Format, RadiographError};
+use super::{Format, Photometric, RadiographError};
 use ::image::metadata::Orientation;
 use std::io::{Cursor, ErrorKind};
 use tiff::decoder::{Decoder, DecodingResult, Limits};
@@ -21,6 +21,10 @@ pub fn read(bytes: &[u8]) -> Result<Samples, RadiographError> {
         return Err(unsupported("a TIFF of several pages"));
     }
     let separate = decoder.find_tag_unsigned::<u16>(Tag::PlanarConfiguration).map_err(refusal)? == Some(2);
+    let is_negative = decoder.find_tag_unsigned::<u16>(Tag::PhotometricInterpretation).map_err(refusal)? == Some(0);
+    if decoder.find_tag_unsigned::<u16>(Tag::FillOrder).map_err(refusal)? == Some(2) {
+        return Err(unsupported("a TIFF whose bits stand in the other order (FillOrder 2)"));
+    }
     let orientation = decoder.find_tag_unsigned::<u8>(Tag::Orientation).map_err(refusal)?;
     let channels = match decoder.colortype().map_err(refusal)? {
         ColorType::Gray(8 | 16) => Channels::Grey,
@@ -36,7 +40,12 @@ pub fn read(bytes: &[u8]) -> Result<Samples, RadiographError> {
         _ => return Err(unsupported("a TIFF of signed or real numbers")),
     };
     let short = || RadiographError::Truncated(Format::Tiff);
-    let samples = Samples::of_pixels(width, height, pixels).ok_or_else(short)?;
+    let mut samples = Samples::of_pixels(width, height, pixels).ok_or_else(short)?;
+    if is_negative {
+        // The decoder has turned the scale of all bits around; which bits are used, only the stored values tell.
+        samples.values.negate();
+        samples.photometric = Photometric::WhiteIsZero;
+    }
     Ok(samples.oriented(orientation.and_then(Orientation::from_exif)))
 }
 

@@ -6,7 +6,7 @@ mod reading;
 
 pub use reading::DequantisedWeights;
 
-use crate::network::{Network, NetworkError, Node, Value};
+use crate::network::{Network, NetworkError, Node, Quantisation, Value};
 use crate::onnx::{LOGITS, MAP, OnnxError, pb};
 use crate::operators::table::Function;
 use crate::operators::{Dense, Float, Logits, Op, Table, onnx_names, onnx_operator};
@@ -248,8 +248,8 @@ impl<'a> Lowering<'a> {
                 Source::Operator { op, inputs, shape } => (op, inputs, shape, [step.code(low), step.code(high)]),
                 Source::Function { function, input } => {
                     let x = &self.values[input as usize];
-                    let zero = f32::from(x.zero_point);
-                    let real = |code: u8| function.at((f32::from(code) - zero) * x.scale).max(low).min(high);
+                    let from = Quantisation { scale: x.scale, zero_point: x.zero_point };
+                    let real = |code: u8| function.at(from.real(code)).max(low).min(high);
                     let codes = (0..=255).map(|code| step.code(real(code))).collect();
                     (Table { codes }.into(), vec![input], x.shape, [0, 255])
                 }
@@ -268,7 +268,7 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    fn quantise_input(&mut self, node: &OnnxNode, step: Step, to: &str) -> Result<(), LowerError> {
+    fn quantise_input(&mut self, node: &OnnxNode, step: Quantisation, to: &str) -> Result<(), LowerError> {
         let shape = input_shape(self.input)
             .ok_or_else(|| unsupported(&node.name, "the input must have shape [1, channels, height, width]"))?;
         if !self.values.is_empty() {
@@ -279,7 +279,7 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    fn quantise_again(&mut self, node: &OnnxNode, value: u32, step: Step, to: &str) -> Result<(), LowerError> {
+    fn quantise_again(&mut self, node: &OnnxNode, value: u32, step: Quantisation, to: &str) -> Result<(), LowerError> {
         let known = &self.values[value as usize];
         if (known.scale, known.zero_point) != (step.scale, step.zero_point) {
             let reason = "an activation is quantised a second time with another scale";
@@ -300,19 +300,6 @@ impl<'a> Lowering<'a> {
 
 fn not_quantised(node: &OnnxNode, tensor: &str) -> LowerError {
     unsupported(&node.name, format!("its input `{tensor}` is not quantised"))
-}
-
-/// Scale and zero point of a `QuantizeLinear`.
-#[derive(Clone, Copy)]
-struct Step {
-    scale: f32,
-    zero_point: u8,
-}
-
-impl Step {
-    fn code(self, real: f32) -> u8 {
-        ((real / self.scale).round_ties_even() + f32::from(self.zero_point)).clamp(0.0, 255.0) as u8
-    }
 }
 
 /// `[height, width, channels]` of a graph input `[1, channels, height, width]`.

@@ -1,7 +1,7 @@
 //! What operators ask of the graph while they are lowered.
 
-use super::{LowerError, Lowered, Lowering, OnnxNode, Source, Step, not_quantised, unsupported};
-use crate::network::Window;
+use super::{LowerError, Lowered, Lowering, OnnxNode, Source, not_quantised, unsupported};
+use crate::network::{Quantisation, Window};
 use crate::onnx::{self, dims, pb};
 use crate::operators::table::Function;
 
@@ -102,10 +102,10 @@ impl Lowering<'_> {
     }
 
     /// Scale and zero point of the `QuantizeLinear` that `node` is.
-    pub(super) fn step(&self, node: &OnnxNode) -> Result<Step, LowerError> {
+    pub(super) fn step(&self, node: &OnnxNode) -> Result<Quantisation, LowerError> {
         let scale = self.scalar(node, node.input(1))?;
         match onnx::u8s(self.constant(node, node.input(2))?)?.as_slice() {
-            [zero_point] => Ok(Step { scale, zero_point: *zero_point }),
+            [zero_point] => Ok(Quantisation { scale, zero_point: *zero_point }),
             _ => Err(unsupported(&node.name, "activations need one uint8 zero point")),
         }
     }

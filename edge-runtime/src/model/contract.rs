@@ -210,6 +210,9 @@ impl Contract {
         if self.activation == Activation::Sigmoid && self.labels.len() != 2 {
             return bad("a sigmoid output needs exactly two labels".into());
         }
+        if self.labels.iter().enumerate().any(|(i, label)| self.labels[..i].contains(label)) {
+            return bad("two labels have the same name".into());
+        }
         if !(0.0..=1.0).contains(&self.operating_point.threshold) {
             return bad(format!("threshold {}", self.operating_point.threshold));
         }

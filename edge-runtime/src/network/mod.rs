@@ -6,9 +6,11 @@
 //! `i32`. This is the arithmetic of ONNX `QLinearConv` (operator version 10). What a node computes:
 //! [`crate::operators`].
 
+mod quantisation;
 mod weights;
 mod window;
 
+pub use quantisation::Quantisation;
 pub use weights::Weights;
 pub use window::Window;
 

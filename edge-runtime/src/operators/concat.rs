@@ -1,6 +1,6 @@
 //! Concatenation along the channels. Inputs of the output's step mostly lie in it already ([`crate::engine::arena`]).
 
-use super::{Form, OnnxOperator, Operator, Step};
+use super::{Form, OnnxOperator, Operator, PreparedOperator};
 use crate::engine::{EngineError, Layer, View};
 use crate::lower::{LowerError, Lowered, Lowering, OnnxNode, unsupported};
 use crate::network::Value;
@@ -30,12 +30,12 @@ impl Operator for Concat {
         "concat".into()
     }
 
-    fn prepare(&mut self, _: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, _: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         Ok(Box::new(self.clone()))
     }
 }
 
-impl Step for Concat {
+impl PreparedOperator for Concat {
     fn name(&self) -> &'static str {
         "HilumConcat"
     }

@@ -1,7 +1,7 @@
 //! Linear layers, inside the network and at its end.
 
 use super::convolution::product::Product;
-use super::{Form, LogitsStep, OnnxOperator, Operator, Step};
+use super::{Form, OnnxOperator, Operator, PreparedLogits, PreparedOperator};
 use crate::engine::{Activation, Compute, EngineError, Layer, View};
 use crate::lower::{LowerError, Lowered, Lowering, OnnxNode, unsupported};
 use crate::network::{Value, Weights, Window};
@@ -44,7 +44,7 @@ impl Operator for Dense {
         count(&self.weights, input)
     }
 
-    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         // A dense layer is a convolution whose window is the whole input.
         let window = Window { kernel: layer.inputs[0].value.size(), ..Window::one() };
         Ok(Box::new(Product::prepare("HilumDense", window, 1, &mut self.weights, layer)))
@@ -69,11 +69,15 @@ impl Operator for Logits {
         count(&self.weights, input)
     }
 
-    fn prepare(&mut self, _: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, _: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         Err(EngineError("logits have no codes".into()))
     }
 
-    fn prepare_logits(&mut self, inputs: &[Activation], compute: &Compute) -> Result<Box<dyn LogitsStep>, EngineError> {
+    fn prepare_logits(
+        &mut self,
+        inputs: &[Activation],
+        compute: &Compute,
+    ) -> Result<Box<dyn PreparedLogits>, EngineError> {
         let input = &inputs[0];
         Ok(Box::new(Sums {
             input: input.view,
@@ -101,7 +105,7 @@ impl Sums {
     }
 }
 
-impl LogitsStep for Sums {
+impl PreparedLogits for Sums {
     fn count(&self) -> usize {
         self.bias.len()
     }

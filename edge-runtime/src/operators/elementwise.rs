@@ -1,6 +1,6 @@
 //! Sums and products of two activations.
 
-use super::{Form, OnnxOperator, Operator, Step};
+use super::{Form, OnnxOperator, Operator, PreparedOperator};
 use crate::engine::{EngineError, Layer};
 use crate::lower::{LowerError, Lowered, Lowering, OnnxNode, unsupported};
 use crate::network::Value;
@@ -43,7 +43,7 @@ impl Operator for Add {
         "add".into()
     }
 
-    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         let output = &layer.output.value;
         let scale = [0, 1].map(|i: usize| (layer.inputs[i].value.scale / output.scale).min(1e30));
         let zero = [0, 1].map(|i: usize| f32::from(layer.inputs[i].value.zero_point));
@@ -52,7 +52,7 @@ impl Operator for Add {
     }
 }
 
-impl Step for Sum {
+impl PreparedOperator for Sum {
     fn name(&self) -> &'static str {
         "HilumAdd"
     }
@@ -104,7 +104,7 @@ impl Operator for Multiply {
         "multiply".into()
     }
 
-    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         let output = &layer.output.value;
         let inputs = [&layer.inputs[0].value, &layer.inputs[1].value];
         Ok(Box::new(Product {
@@ -117,7 +117,7 @@ impl Operator for Multiply {
     }
 }
 
-impl Step for Product {
+impl PreparedOperator for Product {
     fn name(&self) -> &'static str {
         "HilumMultiply"
     }

@@ -1,7 +1,7 @@
 //! Float islands: layers without an integer form, or kept in float, run by tract as they are between codes and codes.
 //! [`crate::lower`] cuts them out of the graph.
 
-use super::{LogitsStep, OnnxOperator, Operator, Step};
+use super::{OnnxOperator, Operator, PreparedLogits, PreparedOperator};
 use crate::engine::{Activation, Compute, EngineError, FloatPlan, Layer, floats};
 use crate::network::Value;
 use crate::onnx;
@@ -41,11 +41,11 @@ impl Operator for Float {
         format!("float {}", onnx::operators(&self.model).join(", "))
     }
 
-    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         Ok(Box::new(Island::new(&self.model, &layer.inputs, Some(&layer.output.value))?))
     }
 
-    fn prepare_logits(&mut self, inputs: &[Activation], _: &Compute) -> Result<Box<dyn LogitsStep>, EngineError> {
+    fn prepare_logits(&mut self, inputs: &[Activation], _: &Compute) -> Result<Box<dyn PreparedLogits>, EngineError> {
         let island = Island::new(&self.model, inputs, None)?;
         Ok(Box::new(LastIsland { island, inputs: inputs.to_vec() }))
     }
@@ -135,7 +135,7 @@ impl Island {
     }
 }
 
-impl Step for Island {
+impl PreparedOperator for Island {
     fn name(&self) -> &'static str {
         "HilumFloat"
     }
@@ -152,7 +152,7 @@ struct LastIsland {
     inputs: Vec<Activation>,
 }
 
-impl LogitsStep for LastIsland {
+impl PreparedLogits for LastIsland {
     fn count(&self) -> usize {
         self.island.count
     }

@@ -112,14 +112,14 @@ pub trait Operator {
     }
 
     /// Prepares it for the kernel of `layer`. Its weights' codes move into the step.
-    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn Step>, EngineError>;
+    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError>;
 
     /// Prepares it as the end of the network.
     fn prepare_logits(
         &mut self,
         _inputs: &[Activation],
         _compute: &Compute,
-    ) -> Result<Box<dyn LogitsStep>, EngineError> {
+    ) -> Result<Box<dyn PreparedLogits>, EngineError> {
         Err(EngineError("a layer that gives codes cannot end the network".into()))
     }
 }
@@ -151,7 +151,7 @@ impl Op {
     }
 
     /// [`Operator::prepare`].
-    pub(crate) fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    pub(crate) fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         self.operator_mut().prepare(layer)
     }
 
@@ -160,13 +160,13 @@ impl Op {
         &mut self,
         inputs: &[Activation],
         compute: &Compute,
-    ) -> Result<Box<dyn LogitsStep>, EngineError> {
+    ) -> Result<Box<dyn PreparedLogits>, EngineError> {
         self.operator_mut().prepare_logits(inputs, compute)
     }
 }
 
 /// A prepared layer that reads codes of the arena and writes codes there.
-pub trait Step: Send + Sync {
+pub trait PreparedOperator: Send + Sync {
     /// The operator's name in tract's graph.
     fn name(&self) -> &'static str;
 
@@ -175,7 +175,7 @@ pub trait Step: Send + Sync {
 }
 
 /// A prepared layer that ends the network.
-pub trait LogitsStep: Send + Sync {
+pub trait PreparedLogits: Send + Sync {
     /// Real values that it gives.
     fn count(&self) -> usize;
 

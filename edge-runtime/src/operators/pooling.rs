@@ -1,8 +1,8 @@
 //! Pools.
 
-use super::{Form, OnnxOperator, Operator, Step};
+use super::{Form, OnnxOperator, Operator, PreparedOperator};
 use crate::engine::{EngineError, Layer};
-use crate::lower::{LowerError, Lowered, Lowering, OnnxNode};
+use crate::lower::{LowerError, Lowered, Lowering, OnnxNode, unsupported};
 use crate::network::{Value, Window};
 use crate::onnx;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,15 @@ fn fits(window: &Window, input: &Value, output: Option<&Value>) -> bool {
     output.is_some_and(|o| o.channels() == input.channels() && window.fits_pool(input.size(), o.size()))
 }
 
+/// The window of a pool; those with dilation have no integer form.
+fn undilated(l: &Lowering, node: &OnnxNode) -> Result<Window, LowerError> {
+    let window = l.window(node, None)?;
+    match window.dilation {
+        [1, 1] => Ok(window),
+        _ => Err(unsupported(&node.name, "a pool with dilation has no integer form")),
+    }
+}
+
 fn describe(kind: &str, window: &Window) -> String {
     format!("{kind} {}×{}", window.kernel[0], window.kernel[1])
 }
@@ -45,7 +54,7 @@ impl MaxPool {
     fn lower(l: &Lowering, node: &OnnxNode) -> Result<Lowered, LowerError> {
         let input = l.value(node, node.input(0))?;
         let shape = l.shape(input);
-        let mut window = l.window(node, None)?;
+        let mut window = undilated(l, node)?;
         if onnx::int_or(node.proto, "ceil_mode", 0) != 0 {
             window = window.covering([shape[0], shape[1]]);
         }
@@ -63,12 +72,12 @@ impl Operator for MaxPool {
         describe("max pool", &self.window)
     }
 
-    fn prepare(&mut self, _: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, _: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         Ok(Box::new(self.clone()))
     }
 }
 
-impl Step for MaxPool {
+impl PreparedOperator for MaxPool {
     fn name(&self) -> &'static str {
         "HilumMaxPool"
     }
@@ -106,12 +115,12 @@ impl Operator for GlobalAveragePool {
         "global average pool".into()
     }
 
-    fn prepare(&mut self, _: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, _: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         Ok(Box::new(self.clone()))
     }
 }
 
-impl Step for GlobalAveragePool {
+impl PreparedOperator for GlobalAveragePool {
     fn name(&self) -> &'static str {
         "HilumGlobalAveragePool"
     }
@@ -133,7 +142,7 @@ impl AveragePool {
     fn lower(l: &Lowering, node: &OnnxNode) -> Result<Lowered, LowerError> {
         let input = l.value(node, node.input(0))?;
         let shape = l.shape(input);
-        let window = l.window(node, None)?;
+        let window = undilated(l, node)?;
         let out = l.output_shape(node, &window, shape, shape[2])?;
         let count_padding = onnx::int_or(node.proto, "count_include_pad", 0) != 0;
         Ok(Lowered::operator(AveragePool { window, count_padding }.into(), vec![input], out))
@@ -149,12 +158,12 @@ impl Operator for AveragePool {
         describe("average pool", &self.window)
     }
 
-    fn prepare(&mut self, _: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, _: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         Ok(Box::new(self.clone()))
     }
 }
 
-impl Step for AveragePool {
+impl PreparedOperator for AveragePool {
     fn name(&self) -> &'static str {
         "HilumAveragePool"
     }

@@ -1,6 +1,6 @@
 //! Functions of one number: a table of 256 codes, filled when the step of the output is known.
 
-use super::{Form, OnnxOperator, Operator, Step};
+use super::{Form, OnnxOperator, Operator, PreparedOperator};
 use crate::engine::{EngineError, Layer};
 use crate::lower::{LowerError, Lowered, Lowering, OnnxNode};
 use crate::network::Value;
@@ -105,7 +105,7 @@ impl Operator for Table {
         "table".into()
     }
 
-    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         let clamped = |i: usize| self.codes.get(i).map_or(0, |c| (*c).max(layer.low).min(layer.high));
         Ok(Box::new(Codes(std::array::from_fn(clamped))))
     }
@@ -114,7 +114,7 @@ impl Operator for Table {
 /// A prepared [`Table`], clamped.
 struct Codes([u8; 256]);
 
-impl Step for Codes {
+impl PreparedOperator for Codes {
     fn name(&self) -> &'static str {
         "HilumTable"
     }

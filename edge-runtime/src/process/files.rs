@@ -84,8 +84,19 @@ fn is_same_file(_: &std::fs::Metadata, _: &std::fs::Metadata) -> bool {
     false
 }
 
+/// Links that are followed to a file that is not there yet.
+const MOST_LINKS: usize = 40;
+
 /// The path without links and dots, as far as it exists.
 fn resolved(path: &Path) -> PathBuf {
+    let mut path = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match std::fs::read_link(&path) {
+            Ok(to) if !path.exists() => path = folder_of(&path).join(to),
+            _ => break,
+        }
+    }
+    let path = path.as_path();
     let folder = std::fs::canonicalize(folder_of(path)).unwrap_or_else(|_| folder_of(path).to_owned());
     std::fs::canonicalize(path).unwrap_or_else(|_| folder.join(path.file_name().unwrap_or_default()))
 }

@@ -6,6 +6,7 @@ pub mod output;
 pub mod progress;
 
 use crate::engine::{Compute, kernels};
+use crate::image::guard;
 use anyhow::anyhow;
 use progress::sentence;
 use std::process::ExitCode;
@@ -76,6 +77,9 @@ impl Process {
 /// Runs `work` as the program `name`, and says on stderr why it ended early.
 pub fn main(name: &str, work: impl FnOnce(Process) -> Result<u8, Failure>) -> ExitCode {
     let process = Process { start: Instant::now() };
+    if let Some(code) = guard::serve() {
+        return ExitCode::from(code);
+    }
     // A reader that has seen enough (`| head`) ends the program, as it ends others, without a word.
     sigpipe::reset();
     match work(process) {

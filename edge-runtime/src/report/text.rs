@@ -1,6 +1,6 @@
 //! A finding as a person reads it in a terminal.
 
-use crate::finding::Finding;
+use crate::finding::{Finding, STATEMENT};
 
 /// `finding` of `file`, on a board whose title is `board`.
 pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
@@ -24,7 +24,7 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
     format!(
         "{file}\n  Finding      {}\n{}  Probability  {:.3}, {relation} the operating point {:.3} ({basis})\n  \
          Latency      {} = {total:.1} ms, {fits} the {:.0} ms budget of {board}\n{}  \
-         For research and screening support, not a diagnosis: a clinician decides.",
+         {STATEMENT}",
         finding.in_words(),
         warnings.concat(),
         finding.probability,

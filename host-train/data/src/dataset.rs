@@ -4,6 +4,7 @@ use crate::manifest;
 use crate::paths;
 use crate::readers::{Entry, layout_of};
 use crate::{Labels, Split};
+use edge_runtime::image::folder::image_files;
 use edge_runtime::image::source::read_file;
 use edge_runtime::process::files::hex;
 use rayon::prelude::*;
@@ -115,6 +116,15 @@ pub enum DatasetError {
     },
 }
 
+/// Files of `root` that lie in none of the folders of its layout, `places`.
+fn elsewhere(root: &Path, entries: &[Entry], places: &str) -> Result<Vec<Unreadable>, DatasetError> {
+    let known: HashSet<&Path> = entries.iter().map(|e| e.path.as_path()).collect();
+    let files = image_files(root).map_err(|source| DatasetError::Io { path: root.to_owned(), source })?;
+    let reason = format!("it lies outside of {places}");
+    let others = files.into_iter().filter(|file| !known.contains(file.as_path()));
+    Ok(others.map(|path| Unreadable { path, reason: reason.clone() }).collect())
+}
+
 /// Pictures that lie under several labels: nobody can say which is right, so each is left out.
 fn contradictions(root: &Path, labels: &Labels, indexed: &[(Item, Option<Split>)]) -> Vec<Unreadable> {
     let mut by_digest: BTreeMap<&str, Vec<&Item>> = BTreeMap::new();
@@ -168,7 +178,7 @@ impl Dataset {
         };
         let digests: Vec<Result<String, Unreadable>> = entries.par_iter().map(digest).collect();
         let mut indexed = Vec::new();
-        let mut unreadable = Vec::new();
+        let mut unreadable = elsewhere(&root, &entries, &layout.places())?;
         for (entry, digest) in entries.into_iter().zip(digests) {
             match digest {
                 Ok(sha256) => indexed.push((entry.item(&root, sha256), entry.split)),

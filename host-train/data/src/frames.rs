@@ -2,6 +2,7 @@
 
 use crate::Split;
 use crate::dataset::{Dataset, DatasetError, PixelStatistics, Unreadable};
+use edge_runtime::image::guard;
 use edge_runtime::image::preprocess::preprocess;
 use edge_runtime::image::source::read_file;
 use edge_runtime::image::{GreyPlane, Radiograph, RadiographError};
@@ -74,7 +75,7 @@ pub fn load<T: Send>(
 
 /// Reads and decodes one image file.
 pub fn radiograph(path: &Path) -> Result<Radiograph, RadiographError> {
-    Radiograph::decode(&read_file(path)?.bytes)
+    guard::decode(&read_file(path)?.bytes)
 }
 
 /// Reads, decodes and preprocesses one image file.

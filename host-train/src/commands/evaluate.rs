@@ -6,6 +6,7 @@ use data::evaluation::probabilities;
 use data::metrics::{Metrics, printed};
 use data::{Dataset, Item, Selection, Split, frames};
 use edge_runtime::engine::Compute;
+use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::preprocess::preprocess;
 use edge_runtime::image::{GreyPlane, Radiograph};
 use edge_runtime::model::Model;
@@ -128,6 +129,6 @@ fn text(m: &Metrics, dataset: &Dataset, scores: &Scores, threshold: f32) -> Stri
         let positive = of_label().filter(|(_, p)| **p >= threshold).count();
         lines.push(format!("{name:>16} {:>20} {positive:>20}", of_label().count() - positive));
     }
-    lines.push("\nFor research and screening support, not a diagnosis.".into());
+    lines.push(format!("\n{STATEMENT}"));
     lines.join("\n")
 }

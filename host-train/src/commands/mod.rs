@@ -8,6 +8,7 @@ mod train;
 
 use crate::training::Progress;
 use clap::{Parser, Subcommand};
+use edge_runtime::finding::STATEMENT;
 use edge_runtime::process;
 use edge_runtime::process::progress::Reporter;
 use std::process::ExitCode;
@@ -18,9 +19,7 @@ Exit codes:
   1  the work failed, or prepare and evaluate left files out: the message says which, and what to do
   2  the command line was not understood
 
-HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).
-
-Decision support for research and screening, never a diagnosis.";
+HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).";
 
 /// Data sets to `model.onnx`.
 #[derive(Parser)]
@@ -28,7 +27,7 @@ Decision support for research and screening, never a diagnosis.";
     name = "host-train",
     version,
     about = "Trains and evaluates Hilum's pneumonia screening models",
-    after_help = EXIT_CODES
+    after_help = format!("{EXIT_CODES}\n\n{STATEMENT}")
 )]
 struct Cli {
     #[command(subcommand)]

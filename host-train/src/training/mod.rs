@@ -1,9 +1,9 @@
 //! Training: data and recipe in, `model.onnx` with its contract out. Every epoch leaves a checkpoint; a resumed run
 //! draws the same random numbers as an unbroken one.
 //!
-//! `run.rs` holds the loop. What it loops over is elsewhere: where images come from (`batches`, `features`), how
-//! the learning rate goes (`schedule`), when it ends (`early_stopping`), what is kept (`checkpoint`), and what
-//! becomes of the best weights (`finish`).
+//! `run.rs` holds the loop. What it loops over is elsewhere: where images come from (`batches`, `features`), what is
+//! minimised (`objective`), how the learning rate goes (`schedule`), when it ends (`early_stopping`), what is kept
+//! (`checkpoint`), and what becomes of the best weights (`finish`).
 
 mod batches;
 mod checkpoint;
@@ -11,6 +11,7 @@ mod early_stopping;
 mod features;
 mod finish;
 mod material;
+mod objective;
 mod run;
 mod schedule;
 mod targets;

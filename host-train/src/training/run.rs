@@ -6,14 +6,14 @@ use super::early_stopping::EarlyStopping;
 use super::features::FrozenStages;
 use super::finish::{Finish, finish};
 use super::material::{self, Material};
+use super::objective::{CrossEntropy, Judged, Objective};
 use super::targets::Targets;
 use super::{Options, Progress, TrainError};
 use crate::network::{Network, WeightsError, values};
 use crate::optimizer::adamw;
 use burn::module::Module;
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor, TensorData, activation};
-use data::Labels;
+use burn::tensor::{Device, Tensor};
 use data::manifest;
 use data::metrics::Metrics;
 use edge_runtime::model::contract::InputContract;
@@ -41,13 +41,12 @@ pub fn train(mut options: Options, progress: &impl Progress) -> Result<Metrics, 
         material.val.frames.len()
     ));
     let sets = ImageSets::new(&options, &start, &material, &input, progress)?;
-    let trainer = Trainer {
-        options: &options,
-        images: sets,
+    let objective = CrossEntropy {
         targets: Targets::new(material.train.labels.clone(), options.dataset.labels.len(), &options.recipe.train),
-        val_labels: &material.val.labels,
-        frozen: start.frozen,
+        truth: &material.val.labels,
+        labels: &options.dataset.labels,
     };
+    let trainer = Trainer { options: &options, images: sets, objective: &objective, frozen: start.frozen };
     let end = trainer.run(start.network, &folder, progress)?;
     progress.line(&format!("exporting the weights of epoch {}", end.stopping.best_epoch));
     let network = folder.best(end.network)?;
@@ -118,8 +117,7 @@ impl<'a> ImageSets<'a> {
 struct Trainer<'a> {
     options: &'a Options,
     images: ImageSets<'a>,
-    targets: Targets,
-    val_labels: &'a [usize],
+    objective: &'a dyn Objective,
     frozen: usize,
 }
 
@@ -197,7 +195,7 @@ impl Trainer<'_> {
     ) -> Result<(Checkpoint, Trained), TrainError> {
         let recipe = &self.options.recipe;
         let train = &recipe.train;
-        let steps = self.targets.len().div_ceil(train.batch);
+        let steps = self.images.train.len().div_ceil(train.batch);
         let order = order(self.images.train.len(), recipe.seed, epoch);
         let clock = Instant::now();
         let images = &*self.images.train;
@@ -210,10 +208,8 @@ impl Trainer<'_> {
             for (step, batch) in ahead(scope, images, &order, train.batch, epoch).into_iter().enumerate() {
                 let count = batch.indices.len();
                 let x = Tensor::from_data(batch.images, device);
-                let rows = TensorData::new(self.targets.rows(batch.indices), [count, self.targets.classes()]);
-                let target = Tensor::<2>::from_data(rows, device);
                 let logits = network.forward_from(self.frozen, x);
-                let loss = (activation::log_softmax(logits, 1) * target).sum().neg() / count as f32;
+                let loss = self.objective.loss(logits, batch.indices, device);
                 let value = values(loss.clone())[0];
                 if !value.is_finite() {
                     return Err(TrainError::Diverged(value, epoch));
@@ -232,16 +228,15 @@ impl Trainer<'_> {
         })
     }
 
-    /// AUROC and mean cross-entropy over the validation images.
+    /// What the objective says of the validation images.
     fn validate(&self, network: &Network) -> Judged {
-        let labels = &self.options.dataset.labels;
         let indices: Vec<usize> = (0..self.images.val.len()).collect();
-        let mut rows: Vec<f32> = Vec::with_capacity(indices.len() * labels.len());
+        let mut rows: Vec<f32> = Vec::new();
         for chunk in indices.chunks(VALIDATION_BATCH) {
             let batch = Tensor::from_data(self.images.val.batch(chunk, 0), &self.options.device);
-            rows.extend(values(activation::softmax(network.forward_from(self.frozen, batch), 1)));
+            rows.extend(values(self.objective.probabilities(network.forward_from(self.frozen, batch))));
         }
-        judge(&rows, self.val_labels, labels)
+        self.objective.judge(&rows)
     }
 }
 
@@ -250,26 +245,4 @@ struct Trained {
     loss: f64,
     /// Learning rate of the last step.
     rate: f64,
-}
-
-/// What the validation images say.
-struct Judged {
-    loss: f64,
-    auroc: f64,
-}
-
-/// From `rows` of probabilities, one for each of the images with `truth`.
-fn judge(rows: &[f32], truth: &[usize], labels: &Labels) -> Judged {
-    let each = || rows.chunks_exact(labels.len()).zip(truth);
-    // Of two labels, the other's probability as one minus that of the positive label, as the operating point sees it.
-    let of_label = |row: &[f32], label: usize| match labels.len() {
-        2 if label != labels.positive() => 1.0 - row[labels.positive()],
-        _ => row[label],
-    };
-    let loss: f64 = each().map(|(row, label)| -f64::from(of_label(row, *label).max(1e-7)).ln()).sum();
-    let probabilities: Vec<f32> = each().map(|(row, _)| row[labels.positive()]).collect();
-    let truths = labels.truths(truth.iter().copied());
-    // Both classes are there: the split was refused otherwise.
-    let auroc = Metrics::new(&probabilities, &truths, 0.5).auroc.unwrap_or(f64::NAN);
-    Judged { loss: loss / truth.len() as f64, auroc }
 }

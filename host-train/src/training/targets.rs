@@ -24,11 +24,6 @@ impl Targets {
         self.weights.len()
     }
 
-    /// Number of images.
-    pub fn len(&self) -> usize {
-        self.labels.len()
-    }
-
     /// Rows of `[indices, classes]`: the smoothed one-hot target times the weight of its class.
     pub fn rows(&self, indices: &[usize]) -> Vec<f32> {
         let classes = self.classes();

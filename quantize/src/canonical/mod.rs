@@ -6,12 +6,13 @@ mod check;
 mod constants;
 mod input;
 mod opset;
+mod order;
 mod output;
 mod precision;
 mod rewrite;
 
 pub use check::check_float;
-pub use output::Squashing;
+pub use output::{Squashing, ends_in_probabilities};
 
 use crate::qdq::QuantizeError;
 use edge_runtime::onnx::{self, INPUT, LOGITS, pb};
@@ -34,12 +35,14 @@ pub fn canonical(model: &pb::ModelProto, size: Option<u32>) -> Result<Canonical,
     let graph = model.graph.as_mut().ok_or_else(|| fail("it is empty"))?;
     // Shapes of inner tensors are those of the model as it came.
     graph.value_info.clear();
-    precision::widen(graph)?;
+    order::settle(graph);
+    precision::settle(graph)?;
     input::settle(graph, size)?;
     constants::fold(&mut model)?;
     let graph = model.graph.as_mut().ok_or_else(|| fail("it is empty"))?;
     let squashing = output::take_off_probabilities(graph)?;
     check::check_finite(graph)?;
+    check::check_operators(graph)?;
     free_contract_names(graph);
     rewrite::layers(graph)?;
     name_ends(graph)?;

@@ -1,8 +1,11 @@
 //! Outputs that are probabilities already: what makes them of the logits is taken off, since the contract says it.
 
+use super::constant;
 use crate::qdq::QuantizeError;
+use edge_runtime::model::contract::ActivationRanges;
 use edge_runtime::onnx::{self, pb};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use tract_onnx::pb::tensor_proto::DataType;
 
 /// Operators that only change the shape of what they read.
 const RESHAPING: [&str; 4] = ["Flatten", "Reshape", "Squeeze", "Unsqueeze"];
@@ -18,9 +21,19 @@ pub enum Squashing {
     Softmax,
 }
 
+/// The nodes behind the last one that computes something, from the output backwards.
+struct Tail {
+    /// Those that change nothing of a probability.
+    idle: Vec<usize>,
+    /// Those that only change its shape.
+    reshaping: Vec<usize>,
+    /// The last one that computes something.
+    last: usize,
+}
+
 /// Takes `Sigmoid`, `Softmax` or `LogSoftmax` off the end of `graph`, whose output then holds logits. The softmax of
-/// logarithms of probabilities is these probabilities, so the contract computes the same of what is left. Refused where
-/// that cannot be done: a reshaping behind them, logits that are read elsewhere too.
+/// logarithms of probabilities is these probabilities, so the contract computes the same of what is left. What stands
+/// behind and changes no probability goes too. Refused where that cannot be done.
 pub fn take_off_probabilities(graph: &mut pb::GraphProto) -> Result<Option<Squashing>, QuantizeError> {
     let name = match graph.output.as_slice() {
         [only] => only.name.clone(),
@@ -30,42 +43,173 @@ pub fn take_off_probabilities(graph: &mut pb::GraphProto) -> Result<Option<Squas
         },
     };
     take_off_nothing(graph, &name);
-    let producers: HashMap<&str, usize> =
-        graph.node.iter().enumerate().flat_map(|(i, n)| n.output.iter().map(move |o| (o.as_str(), i))).collect();
-    let mut at = name.as_str();
-    let mut reshaped = false;
-    let last = loop {
-        let Some(i) = producers.get(at) else { return Ok(None) };
-        let node = &graph.node[*i];
-        if !RESHAPING.contains(&node.op_type.as_str()) {
-            break *i;
-        }
-        reshaped = true;
-        let Some(input) = node.input.first() else { return Ok(None) };
-        at = input;
-    };
-    let node = &graph.node[last];
+    let Some(tail) = tail(graph, &name) else { return Ok(None) };
+    let node = graph.node[tail.last].clone();
     let operator = node.op_type.clone();
-    let columns = graph.output.iter().find(|o| o.name == name).and_then(onnx::row);
-    let refuse = |reason| Err(QuantizeError::Probability { operator: operator.clone(), reason });
-    let squashing = match (operator.as_str(), columns) {
-        ("Sigmoid" | "Softmax" | "LogSoftmax", _) if reshaped => return refuse("it is reshaped afterwards"),
-        ("Sigmoid", Some(1)) => Squashing::Sigmoid,
-        ("Sigmoid", Some(2..)) => Squashing::Sigmoids,
-        ("Softmax" | "LogSoftmax", Some(2..)) => Squashing::Softmax,
-        ("Softmax" | "LogSoftmax", Some(_)) => return refuse("of one value it is 1 whatever the image"),
-        ("Sigmoid" | "Softmax" | "LogSoftmax", None) => return refuse("how many there are cannot be known"),
-        _ => return Ok(None),
+    if !["Sigmoid", "Softmax", "LogSoftmax"].contains(&operator.as_str()) {
+        return Ok(None);
+    }
+    let refuse = |reason| QuantizeError::Probability { operator: operator.clone(), reason };
+    let output = graph.output.iter().find(|o| o.name == name);
+    let count = output.and_then(elements).ok_or_else(|| refuse("how many there are cannot be known"))?;
+    let squashing = match (operator.as_str(), count) {
+        ("Sigmoid", 1) => Squashing::Sigmoid,
+        ("Sigmoid", _) => Squashing::Sigmoids,
+        (_, 1) => return Err(refuse("of one value it is 1 whatever the image")),
+        _ => Squashing::Softmax,
     };
     let logits = node.input.first().cloned().unwrap_or_default();
-    let read = graph.node.iter().filter(|n| n.input.contains(&logits)).count();
-    if read > 1 || graph.output.iter().any(|o| o.name == logits) {
-        return refuse("its logits are read elsewhere too");
+    let is_row = ["Gemm", "MatMul", "Flatten", "Add"].contains(&giver(graph, &logits));
+    let axis = onnx::int_or(&node, "axis", -1);
+    if squashing == Squashing::Softmax && !(axis == 1 || axis == -1 && is_row) {
+        return Err(refuse("it goes over another axis than that of the labels"));
     }
-    rename(graph, &logits, &name);
-    graph.node.remove(last);
+    let between: Vec<String> =
+        tail.idle.iter().chain(&tail.reshaping).flat_map(|i| graph.node[*i].input.first().cloned()).collect();
+    let is_read_elsewhere = |tensor: &String| {
+        graph.node.iter().filter(|n| n.input.contains(tensor)).count() > 1
+            || graph.output.iter().any(|o| o.name == *tensor)
+    };
+    if is_read_elsewhere(&logits) || between.iter().any(is_read_elsewhere) {
+        return Err(refuse("its logits are read elsewhere too"));
+    }
+    drop_tail(graph, &tail, is_row);
+    connect(graph, &logits, &name, count);
     take_off_nothing(graph, &name);
     Ok(Some(squashing))
+}
+
+/// The operator that gives `tensor`, but for nodes that compute nothing.
+fn giver<'a>(graph: &'a pb::GraphProto, mut tensor: &'a str) -> &'a str {
+    // A graph that bites its tail ends, too.
+    for _ in 0..graph.node.len() {
+        let Some(node) = graph.node.iter().find(|n| n.output.iter().any(|o| o == tensor)) else { return "" };
+        match node.input.first() {
+            Some(input) if computes_nothing(graph, node) => tensor = input,
+            _ => return &node.op_type,
+        }
+    }
+    ""
+}
+
+/// The end of `graph`; none where the output is no node's.
+fn tail(graph: &pb::GraphProto, name: &str) -> Option<Tail> {
+    let mut tail = Tail { idle: vec![], reshaping: vec![], last: 0 };
+    let mut at = name;
+    loop {
+        let i = graph.node.iter().position(|n| n.output.first().is_some_and(|o| o == at))?;
+        let node = &graph.node[i];
+        if RESHAPING.contains(&node.op_type.as_str()) {
+            tail.reshaping.push(i);
+        } else if keeps_probabilities(graph, node) {
+            tail.idle.push(i);
+        } else {
+            tail.last = i;
+            return Some(tail);
+        }
+        at = node.input.first()?;
+    }
+}
+
+/// True for a node that gives the probabilities it reads: nothing, a cast, a product with 1, a sum with 0, bounds that
+/// hold all of them.
+fn keeps_probabilities(graph: &pb::GraphProto, node: &pb::NodeProto) -> bool {
+    let bound = |i: usize, default: f32| match node.input.get(i).filter(|name| !name.is_empty()) {
+        Some(name) => constant_of(graph, name),
+        None => Some(default),
+    };
+    match node.op_type.as_str() {
+        "Clip" => {
+            bound(1, 0.0).is_some_and(|low| low <= EPSILON) && bound(2, 1.0).is_some_and(|high| high >= 1.0 - EPSILON)
+        }
+        _ => computes_nothing(graph, node),
+    }
+}
+
+/// Bounds as near to 0 and 1 as this keep logarithms finite, and nothing else.
+const EPSILON: f32 = 1e-5;
+
+fn computes_nothing(graph: &pb::GraphProto, node: &pb::NodeProto) -> bool {
+    let second = |value: f32| node.input.get(1).and_then(|name| constant_of(graph, name)) == Some(value);
+    match node.op_type.as_str() {
+        "Identity" | "Dropout" => true,
+        "Cast" => onnx::int_or(node, "to", 0) == i64::from(DataType::Float as i32),
+        "Mul" | "Div" => second(1.0),
+        "Add" | "Sub" => second(0.0),
+        "Concat" | "Max" | "Min" | "Sum" | "Mean" => node.input.len() == 1,
+        _ => false,
+    }
+}
+
+/// The one number that the initializer or `Constant` called `name` holds.
+fn constant_of(graph: &pb::GraphProto, name: &str) -> Option<f32> {
+    let node = graph.node.iter().find(|n| n.op_type == "Constant" && n.output.first().is_some_and(|o| o == name));
+    let tensor = graph.initializer.iter().find(|t| t.name == name).cloned();
+    let values = onnx::f32s(&tensor.or_else(|| constant(node?, name))?).ok()?;
+    let [value] = values[..] else { return None };
+    Some(value)
+}
+
+/// Values of a tensor whose dimensions are known, those of its batch left out.
+fn elements(output: &pb::ValueInfoProto) -> Option<usize> {
+    use tract_onnx::pb::tensor_shape_proto::dimension::Value::DimValue;
+    use tract_onnx::pb::type_proto::Value::TensorType;
+    if let Some(columns) = onnx::row(output) {
+        return Some(columns);
+    }
+    let TensorType(tensor) = output.r#type.as_ref()?.value.as_ref()?;
+    let length = |d: &tract_onnx::pb::tensor_shape_proto::Dimension| match d.value {
+        Some(DimValue(n)) => usize::try_from(n).ok().filter(|n| *n > 0),
+        _ => None,
+    };
+    tensor.shape.as_ref()?.dim.iter().map(length).product::<Option<usize>>().filter(|n| *n <= 65_536)
+}
+
+/// Takes the nodes of `tail` out: its last, those that change nothing, and of a row those that reshape it, too.
+fn drop_tail(graph: &mut pb::GraphProto, tail: &Tail, is_row: bool) {
+    let reshaping: &[usize] = if is_row { &tail.reshaping } else { &[] };
+    let gone: HashSet<usize> = tail.idle.iter().chain(reshaping).copied().chain([tail.last]).collect();
+    let mut renamed: HashMap<String, String> = HashMap::new();
+    for (i, mut node) in std::mem::take(&mut graph.node).into_iter().enumerate() {
+        for input in &mut node.input {
+            if let Some(from) = renamed.get(input) {
+                input.clone_from(from);
+            }
+        }
+        match (gone.contains(&i), node.input.first(), node.output.first()) {
+            (true, Some(from), Some(to)) => {
+                renamed.insert(to.clone(), from.clone());
+            }
+            _ => graph.node.push(node),
+        }
+    }
+}
+
+/// Makes the row of `count` values that ends the graph, which is `logits` or what reshapes it, its output `name`.
+fn connect(graph: &mut pb::GraphProto, logits: &str, name: &str, count: usize) {
+    let is_given = graph.node.iter().any(|n| n.output.iter().any(|o| o == name));
+    if !is_given {
+        rename(graph, logits, name);
+    }
+    let Some(output) = graph.output.iter_mut().find(|o| o.name == name) else { return };
+    if onnx::row(output).is_some() {
+        return;
+    }
+    *output = onnx::value_info(name, &[1, count]);
+    let giver = graph.node.iter().find(|n| n.output.iter().any(|o| o == name)).map(|n| n.op_type.clone());
+    if giver.is_some_and(|op| op == "Gemm" || op == "MatMul" || op == "Add") {
+        return;
+    }
+    let row = format!("{name}/row");
+    rename(graph, name, &row);
+    graph.node.push(pb::NodeProto {
+        name: name.to_owned(),
+        op_type: "Flatten".into(),
+        input: vec![row],
+        output: vec![name.to_owned()],
+        attribute: vec![onnx::int("axis", 0)],
+        ..Default::default()
+    });
 }
 
 /// Takes off what ends the graph and computes nothing: whoever gives what it reads gives `name`.
@@ -76,12 +220,34 @@ fn take_off_nothing(graph: &mut pb::GraphProto, name: &str) {
         let is_given = graph.node.iter().any(|n| n.output.contains(&input));
         let is_read = graph.node.iter().filter(|n| n.input.contains(&input)).count() > 1;
         let is_output = graph.output.iter().any(|o| o.name == input);
-        if !matches!(node.op_type.as_str(), "Identity" | "Dropout") || !is_given || is_read || is_output {
+        if !computes_nothing(graph, node) || !is_given || is_read || is_output {
             return;
         }
         graph.node.remove(last);
         rename(graph, &input, name);
     }
+}
+
+/// True if the logits of the canonical `model` are no sums of a layer, and lay between 0 and 1 for every image that was
+/// seen: probabilities that nothing here recognises.
+pub fn ends_in_probabilities(model: &pb::ModelProto, ranges: &ActivationRanges) -> bool {
+    let Some(graph) = &model.graph else { return false };
+    let Some([low, high]) = ranges.get(onnx::LOGITS) else { return false };
+    let mut at = onnx::LOGITS;
+    let giver = loop {
+        let Some(node) = graph.node.iter().find(|n| n.output.iter().any(|o| o == at)) else { return false };
+        match node.input.first() {
+            Some(input) if RESHAPING.contains(&node.op_type.as_str()) => at = input,
+            _ => break node,
+        }
+    };
+    let is_constant = |name: &String| graph.initializer.iter().any(|t| t.name == *name);
+    let is_sum = match giver.op_type.as_str() {
+        "Gemm" | "MatMul" | "Conv" | "GlobalAveragePool" | "Einsum" => true,
+        "Add" | "Sum" => !giver.input.iter().any(is_constant),
+        _ => false,
+    };
+    !is_sum && *low >= -EPSILON && *high <= 1.0 + EPSILON
 }
 
 /// Lets who gives `old` give `new`.
@@ -129,13 +295,43 @@ mod tests {
 
     #[test]
     fn a_probability_that_it_cannot_say_is_refused() {
-        for (outputs, ops) in [(1, ["Softmax"].as_slice()), (1, &["Sigmoid", "Flatten"])] {
-            let error = take_off_probabilities(&mut graph(outputs, ops)).unwrap_err().to_string();
-            assert!(error.contains(ops[0]) && error.contains("logits"), "{error}");
-        }
+        let error = take_off_probabilities(&mut graph(1, &["Softmax"])).unwrap_err().to_string();
+        assert!(error.contains("Softmax") && error.contains("logits"), "{error}");
+        let mut other_axis = graph(2, &["Softmax"]);
+        other_axis.node[1].attribute.push(onnx::int("axis", 0));
+        assert!(take_off_probabilities(&mut other_axis).unwrap_err().to_string().contains("axis"));
         let mut logits = graph(2, &["Relu"]);
         let before = logits.clone();
         assert_eq!(take_off_probabilities(&mut logits).unwrap(), None);
         assert_eq!(logits, before);
+    }
+
+    #[test]
+    fn what_changes_no_probability_goes_with_it() {
+        for (kind, value) in [("Mul", 1.0), ("Add", 0.0)] {
+            let mut graph = graph(2, &["Softmax", kind]);
+            graph.node[2].input.push("k".into());
+            graph.initializer.push(crate::canonical::float_tensor("k", &[], &[value]));
+            assert_eq!(take_off_probabilities(&mut graph).unwrap(), Some(Squashing::Softmax));
+            assert_eq!(graph.node.len(), 1);
+        }
+        let mut squeezed = graph(1, &["Sigmoid", "Squeeze"]);
+        squeezed.output[0] = onnx::value_info("t2", &[1]);
+        assert_eq!(take_off_probabilities(&mut squeezed).unwrap(), Some(Squashing::Sigmoid));
+        assert_eq!((squeezed.node.len(), onnx::row(&squeezed.output[0])), (1, Some(1)));
+    }
+
+    #[test]
+    fn probabilities_that_are_not_recognised_are_noticed() {
+        let ranges = |low, high| ActivationRanges::from([(onnx::LOGITS.to_owned(), [low, high])]);
+        let mut graph = graph(1, &["HardSigmoid"]);
+        graph.node[1].output[0] = onnx::LOGITS.into();
+        let model = pb::ModelProto { graph: Some(graph), ..Default::default() };
+        assert!(ends_in_probabilities(&model, &ranges(0.0, 0.9)));
+        assert!(!ends_in_probabilities(&model, &ranges(0.0, 4.0)));
+        let mut linear = super::tests::graph(1, &[]);
+        linear.node[0].output[0] = onnx::LOGITS.into();
+        let model = pb::ModelProto { graph: Some(linear), ..Default::default() };
+        assert!(!ends_in_probabilities(&model, &ranges(0.0, 0.9)));
     }
 }

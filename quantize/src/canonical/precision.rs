@@ -1,45 +1,99 @@
-//! Weights of 16 bits in 32: the quantiser and the engine compute in `f32`, which holds both kinds exactly.
+//! Real numbers of 16 and 64 bits in 32: the quantiser and the engine compute in `f32`, which holds the former exactly.
 
 use crate::qdq::QuantizeError;
 use edge_runtime::onnx::{self, OnnxError, pb};
 use half::{bf16, f16};
+use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::type_proto::Value::TensorType;
 
-fn is_half(data_type: i32) -> bool {
-    data_type == DataType::Float16 as i32 || data_type == DataType::Bfloat16 as i32
+/// True for real numbers that are no `f32`.
+fn is_other(data_type: i32) -> bool {
+    [DataType::Float16, DataType::Bfloat16, DataType::Double].iter().any(|t| data_type == *t as i32)
 }
 
-/// Makes every tensor of `graph` that is `float16` or `bfloat16` a `float`: weights, constants, inputs, outputs and
-/// what a `Cast` gives.
-pub fn widen(graph: &mut pb::GraphProto) -> Result<(), QuantizeError> {
+/// Operators that give integers, whatever they read.
+const GIVE_INTEGERS: [&str; 6] = ["Shape", "Size", "ArgMax", "ArgMin", "NonZero", "TopK"];
+
+/// Makes every tensor of `graph` that is `float16`, `bfloat16` or `double` a `float`: weights, constants, inputs,
+/// outputs and what a `Cast` gives. Casts between real numbers, which such graphs are full of, go.
+pub fn settle(graph: &mut pb::GraphProto) -> Result<(), QuantizeError> {
+    let mut found = false;
     for node in &mut graph.node {
         for attribute in &mut node.attribute {
             if let Some(tensor) = &mut attribute.t {
-                widen_tensor(tensor)?;
+                found |= widen_tensor(tensor)?;
             }
-            if attribute.name == "to" && node.op_type == "Cast" && is_half(attribute.i as i32) {
+            if attribute.name == "to" && node.op_type == "Cast" && is_other(attribute.i as i32) {
                 attribute.i = DataType::Float as i64;
+                found = true;
             }
         }
     }
     for tensor in &mut graph.initializer {
-        widen_tensor(tensor)?;
+        found |= widen_tensor(tensor)?;
     }
     for value in graph.input.iter_mut().chain(&mut graph.output) {
         if let Some(TensorType(tensor)) = value.r#type.as_mut().and_then(|t| t.value.as_mut())
-            && is_half(tensor.elem_type)
+            && is_other(tensor.elem_type)
         {
             tensor.elem_type = DataType::Float as i32;
+            found = true;
         }
+    }
+    if found {
+        drop_casts(graph);
     }
     Ok(())
 }
 
-/// The values lie in `raw_data`, or one in the low half of each `int32_data` (ONNX IR, `TensorProto`).
-fn widen_tensor(tensor: &mut pb::TensorProto) -> Result<(), OnnxError> {
-    if !is_half(tensor.data_type) {
-        return Ok(());
+/// Drops casts of real numbers to real numbers.
+fn drop_casts(graph: &mut pb::GraphProto) {
+    let mut integers: HashSet<String> =
+        graph.initializer.iter().filter(|t| t.data_type != DataType::Float as i32).map(|t| t.name.clone()).collect();
+    let outputs: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
+    let mut renamed: HashMap<String, String> = HashMap::new();
+    for mut node in std::mem::take(&mut graph.node) {
+        for input in &mut node.input {
+            if let Some(from) = renamed.get(input) {
+                input.clone_from(from);
+            }
+        }
+        let to_float = onnx::int_or(&node, "to", 0) == DataType::Float as i64;
+        let reads_integers = node.input.first().is_some_and(|i| integers.contains(i));
+        let constant = onnx::attribute(&node, "value").and_then(|a| a.t.as_ref());
+        let gives_integers = match node.op_type.as_str() {
+            "Cast" => !to_float,
+            "Constant" => constant.is_none_or(|t| t.data_type != DataType::Float as i32),
+            op => reads_integers || GIVE_INTEGERS.contains(&op),
+        };
+        if gives_integers {
+            integers.extend(node.output.iter().cloned());
+        }
+        match (node.input.first(), node.output.first()) {
+            (Some(from), Some(to)) if node.op_type == "Cast" && to_float && !reads_integers => {
+                if outputs.contains(to) {
+                    node.op_type = "Identity".into();
+                    node.attribute.clear();
+                    graph.node.push(node);
+                } else {
+                    renamed.insert(to.clone(), from.clone());
+                }
+            }
+            _ => graph.node.push(node),
+        }
+    }
+}
+
+/// Widens `tensor`, if it is other than `f32`. Halves lie in `raw_data`, or one in the low half of each `int32_data`
+/// (ONNX IR, `TensorProto`).
+fn widen_tensor(tensor: &mut pb::TensorProto) -> Result<bool, OnnxError> {
+    if !is_other(tensor.data_type) {
+        return Ok(false);
+    }
+    if tensor.data_type == DataType::Double as i32 {
+        narrow_tensor(tensor)?;
+        return Ok(true);
     }
     let bad = |reason: String| OnnxError::Tensor { name: tensor.name.clone(), reason };
     let count: usize = onnx::dims(tensor)?.iter().product();
@@ -59,6 +113,22 @@ fn widen_tensor(tensor: &mut pb::TensorProto) -> Result<(), OnnxError> {
     let wide = |code: &u16| if is_ieee { f16::from_bits(*code).to_f32() } else { bf16::from_bits(*code).to_f32() };
     tensor.raw_data = codes.iter().flat_map(|code| wide(code).to_le_bytes()).collect();
     tensor.int32_data.clear();
+    tensor.data_type = DataType::Float as i32;
+    Ok(true)
+}
+
+/// Rounds the doubles of `tensor`.
+fn narrow_tensor(tensor: &mut pb::TensorProto) -> Result<(), OnnxError> {
+    let count: usize = onnx::dims(tensor)?.iter().product();
+    let values: Vec<f64> = match tensor.raw_data.is_empty() {
+        true => std::mem::take(&mut tensor.double_data),
+        false => tensor.raw_data.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b)).collect(),
+    };
+    if values.len() != count {
+        let reason = format!("{} values for dimensions {:?}", values.len(), tensor.dims);
+        return Err(OnnxError::Tensor { name: tensor.name.clone(), reason });
+    }
+    tensor.raw_data = values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
     tensor.data_type = DataType::Float as i32;
     Ok(())
 }

@@ -31,6 +31,9 @@ pub fn layers(graph: &mut pb::GraphProto) -> Result<(), QuantizeError> {
     Ok(())
 }
 
+/// Padding below the negative of this stands for minus infinity.
+const LOWEST: f32 = 1e4;
+
 /// A graph while its layers are rewritten.
 struct Rewriter {
     constants: HashMap<String, pb::TensorProto>,
@@ -80,6 +83,8 @@ impl Rewriter {
                 self.transpose(&mut node, &fail)?;
             }
             "Add" if self.add_bias(&node)? => return Ok(()),
+            "Pad" => self.pad(&mut node, &fail)?,
+            "MaxPool" => self.take_padding(&mut node)?,
             "Squeeze" if self.squeezes_plane(&node)? => {
                 self.push("Flatten", vec![node.input[0].clone()], &output, vec![onnx::int("axis", 1)]);
                 return Ok(());
@@ -240,6 +245,48 @@ impl Rewriter {
             }
         }
         false
+    }
+
+    /// Takes the value, which only constant padding has, off other modes: an engine that sees it pads with it.
+    fn pad(&self, node: &mut pb::NodeProto, fail: &dyn Fn(&str) -> QuantizeError) -> Result<(), QuantizeError> {
+        let is_constant = onnx::attribute(node, "mode").is_none_or(|a| a.s.is_empty() || a.s == b"constant");
+        if !is_constant {
+            if node.input.get(3).is_some_and(|axes| !axes.is_empty()) {
+                return Err(fail("padding of chosen axes by other than a constant cannot be read"));
+            }
+            node.input.truncate(2);
+        }
+        let Some(pads) = node.input.get(1).and_then(|name| self.constants.get(name)) else { return Ok(()) };
+        match onnx::i64s(pads)?.iter().all(|p| *p >= 0) {
+            true => Ok(()),
+            false => Err(fail("padding by a negative number cannot be read: crop with Slice")),
+        }
+    }
+
+    /// Makes padding by minus infinity, or what stands for it, that of the maximum pool `node` behind it: it pads so by
+    /// itself.
+    fn take_padding(&mut self, node: &mut pb::NodeProto) -> Result<(), QuantizeError> {
+        let input = node.input.first().cloned().unwrap_or_default();
+        let Some(at) = self.nodes.iter().position(|n| n.op_type == "Pad" && n.output.first() == Some(&input)) else {
+            return Ok(());
+        };
+        let pad = self.nodes[at].clone();
+        let constant = |i: usize| pad.input.get(i).and_then(|name| self.constants.get(name));
+        let value = constant(2).map(onnx::f32s).transpose()?.and_then(|v| v.first().copied()).unwrap_or(0.0);
+        let pads = constant(1).map(onnx::i64s).transpose()?.unwrap_or_default();
+        let [0, 0, top, left, 0, 0, bottom, right] = pads[..] else { return Ok(()) };
+        let kernel = onnx::ints_or(node, "kernel_shape", &[]);
+        let fits = kernel.iter().zip([top.max(bottom), left.max(right)]).all(|(k, p)| p < *k);
+        let has_padding = onnx::ints_or(node, "pads", &[]).iter().any(|p| *p != 0)
+            || onnx::attribute(node, "auto_pad").is_some_and(|a| !a.s.is_empty() && a.s != b"NOTSET");
+        if value > -LOWEST || !fits || has_padding || self.readers.get(&input) != Some(&1) {
+            return Ok(());
+        }
+        node.input[0].clone_from(&pad.input[0]);
+        node.attribute.retain(|a| a.name != "pads" && a.name != "auto_pad");
+        node.attribute.push(onnx::ints("pads", &[top, left, bottom, right]));
+        self.nodes.remove(at);
+        Ok(())
     }
 
     /// True for the product of a row and a constant matrix.

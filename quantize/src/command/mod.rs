@@ -7,6 +7,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use data::Split;
+use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::Format;
 use edge_runtime::image::folder::image_files;
 use edge_runtime::process::files::check_outputs;
@@ -21,13 +22,11 @@ Exit codes:
   1  nothing is written: the message says why, and what to do
   2  the command line was not understood
 
-HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).
-
-Decision support for research and screening, never a diagnosis.";
+HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).";
 
 /// fp32 ONNX to int8: MODEL.int8.onnx for any runtime, MODEL.hilum for the device.
 #[derive(Parser)]
-#[command(name = "quantize", version, about, after_help = EXIT_CODES)]
+#[command(name = "quantize", version, about, after_help = format!("{EXIT_CODES}\n\n{STATEMENT}"))]
 struct Cli {
     /// A float model of host-train, or any float ONNX together with --calibrate; layers without an integer form stay
     /// float

@@ -97,8 +97,15 @@ fn read(plan: &Plan, progress: &Reporter) -> Result<FloatModel> {
     let proto = canonical.model;
     let ranges = match &plan.calibration {
         None => recorded.unwrap_or_default(),
-        Some(files) => calibrate(&proto, &contract.input, files, progress)?,
+        Some(files) => calibrate(&proto, &contract.input, files, progress).with_context(named)?,
     };
+    if canonical::ends_in_probabilities(&proto, &ranges) {
+        bail!(
+            "{}: its outputs lie between 0 and 1 for all images and are no sums of a layer, so they seem to be \
+             probabilities: export the model with its logits as output",
+            path.display()
+        );
+    }
     Ok(FloatModel {
         bytes: bytes.len(),
         sha256: sha256_hex(&bytes),

@@ -53,12 +53,35 @@ fn of_process(e: JpegError, process: frame::Process) -> JpegError {
     }
 }
 
+/// What three components are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ColourTransform {
+    /// What the file's own markers say.
+    AsMarked,
+    /// Red, green and blue.
+    #[cfg_attr(not(feature = "dicom"), expect(dead_code, reason = "DICOM says it"))]
+    Rgb,
+    /// Luma and two differences of colour.
+    #[cfg_attr(not(feature = "dicom"), expect(dead_code, reason = "DICOM says it"))]
+    Ybr,
+}
+
 /// Proves and decodes `bytes`.
 pub fn read(bytes: &[u8]) -> Result<Samples, RadiographError> {
+    read_as(bytes, ColourTransform::AsMarked)
+}
+
+/// As [`read`], of a file in a container that says what its components are.
+pub fn read_as(bytes: &[u8], transform: ColourTransform) -> Result<Samples, RadiographError> {
     let frame = frame::read(bytes)?;
     check_size(frame.width.into(), frame.height.into())?;
     proof::prove(bytes).map_err(|e| of_process(e, frame.process))?;
     let mut decoder = Decoder::new(bytes);
+    match transform {
+        ColourTransform::AsMarked => {}
+        ColourTransform::Rgb => decoder.set_color_transform(jpeg_decoder::ColorTransform::RGB),
+        ColourTransform::Ybr => decoder.set_color_transform(jpeg_decoder::ColorTransform::YCbCr),
+    }
     let damaged = |e: jpeg_decoder::Error| match e {
         jpeg_decoder::Error::Unsupported(_) => JpegError::Unsupported("this kind of JPEG"),
         e => JpegError::damaged(e.to_string()),

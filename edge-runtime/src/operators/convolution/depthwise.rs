@@ -3,7 +3,7 @@
 use super::scaling;
 use crate::engine::{EngineError, Layer};
 use crate::network::{Weights, Window};
-use crate::operators::Step;
+use crate::operators::PreparedOperator;
 use kernels::Scaling;
 
 /// A convolution with one channel a group.
@@ -25,7 +25,7 @@ impl Depthwise {
     }
 }
 
-impl Step for Depthwise {
+impl PreparedOperator for Depthwise {
     fn name(&self) -> &'static str {
         "HilumDepthwise"
     }

@@ -4,7 +4,7 @@ mod depthwise;
 pub(super) mod product;
 mod winograd;
 
-use super::{Form, OnnxOperator, Operator, Step};
+use super::{Form, OnnxOperator, Operator, PreparedOperator};
 use crate::engine::{EngineError, Layer};
 use crate::lower::{LowerError, Lowered, Lowering, OnnxNode, unsupported};
 use crate::network::{MAX_CODES, Value, Weights, Window};
@@ -63,7 +63,7 @@ impl Operator for Conv {
         output.map_or(1, |o| o.size().iter().map(|d| u64::from(*d)).product())
     }
 
-    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn Step>, EngineError> {
+    fn prepare(&mut self, layer: &Layer) -> Result<Box<dyn PreparedOperator>, EngineError> {
         let channels = layer.inputs[0].value.channels() as usize;
         let outputs = self.weights.bias.len();
         let groups = self.groups as usize;

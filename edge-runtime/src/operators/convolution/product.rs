@@ -3,7 +3,7 @@
 use super::scaling;
 use crate::engine::{EngineError, Layer, View};
 use crate::network::{Weights, Window};
-use crate::operators::Step;
+use crate::operators::PreparedOperator;
 use kernels::{Gemm, Kernel, Packed, Windows};
 
 /// Rows of the product that are parted at least: whole tiles of the kernels, or nearly so.
@@ -70,7 +70,7 @@ impl Product {
     }
 }
 
-impl Step for Product {
+impl PreparedOperator for Product {
     fn name(&self) -> &'static str {
         self.name
     }

@@ -3,7 +3,7 @@
 use super::scaling;
 use crate::engine::{EngineError, Layer};
 use crate::network::{Weights, Window};
-use crate::operators::Step;
+use crate::operators::PreparedOperator;
 use kernels::winograd::{Transformed, Winograd as Tiles};
 
 /// Tiles below which the filtering does not pay: its weights take 3.6 times the memory, which few tiles share.
@@ -36,7 +36,7 @@ impl Winograd {
     }
 }
 
-impl Step for Winograd {
+impl PreparedOperator for Winograd {
     fn name(&self) -> &'static str {
         "HilumWinograd"
     }
