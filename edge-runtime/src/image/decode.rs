@@ -39,6 +39,7 @@ pub struct Acquisition {
 
 /// Which way the rays went through the patient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum View {
     /// From back to front.
     Pa,
@@ -50,6 +51,7 @@ pub enum View {
 
 /// The patient's sex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Sex {
     /// Female.
     Female,
@@ -146,6 +148,9 @@ pub enum RadiographError {
         /// Rows.
         height: u32,
     },
+    /// There is no process to decode a DICOM file in.
+    #[error("a DICOM file is decoded in a process of its own, and none can be started ({0}): free memory or processes")]
+    NoProcess(std::io::Error),
     /// What a process of its own said of a DICOM file.
     #[error("{0}")]
     Apart(String),

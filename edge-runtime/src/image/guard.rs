@@ -59,7 +59,7 @@ mod linux {
     }
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Radiograph, RadiographError> {
-        let (output, ended_well) = run(bytes).map_err(RadiographError::Io)?;
+        let (output, ended_well) = run(bytes).map_err(RadiographError::NoProcess)?;
         let lost = RadiographError::BeyondLimits { mebibytes: MEMORY >> 20, seconds: SECONDS };
         if !ended_well {
             return Err(lost);

@@ -6,6 +6,7 @@ use crate::readers::{Entry, layout_of};
 use crate::{Labels, Split};
 use edge_runtime::image::folder::image_files;
 use edge_runtime::image::source::read_file;
+use edge_runtime::image::{Sex, View};
 use edge_runtime::process::files::hex;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -26,8 +27,21 @@ pub struct Item {
     pub sha256: String,
     /// What its pixels are like, once they have been decoded.
     pub pixels: Option<PixelStatistics>,
+    /// What the file says of the patient, once it has been decoded (DICOM).
+    pub subject: Subject,
     /// Where the image goes.
     pub split: Split,
+}
+
+/// Who a radiograph is of and how it was taken, as far as its file says it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// Age in days.
+    pub age_days: Option<u32>,
+    /// Sex.
+    pub sex: Option<Sex>,
+    /// Which way the rays went.
+    pub view: Option<View>,
 }
 
 /// Size and grey levels of an image.

@@ -1,11 +1,11 @@
 //! Images decoded, each once, and handed to whoever needs their pixels.
 
 use crate::Split;
-use crate::dataset::{Dataset, DatasetError, PixelStatistics, Unreadable};
+use crate::dataset::{Dataset, DatasetError, PixelStatistics, Subject, Unreadable};
 use edge_runtime::image::guard;
 use edge_runtime::image::preprocess::preprocess;
 use edge_runtime::image::source::read_file;
-use edge_runtime::image::{GreyPlane, Radiograph, RadiographError};
+use edge_runtime::image::{Acquisition, GreyPlane, Radiograph, RadiographError};
 use edge_runtime::model::contract::InputContract;
 use rayon::prelude::*;
 use std::collections::HashMap;
@@ -47,22 +47,22 @@ pub fn load<T: Send>(
         let item = &dataset.items[*i];
         let path = dataset.path(item);
         let result = match radiograph(&path) {
-            Ok(radiograph) => Ok(Ok((PixelStatistics::of(&radiograph.plane), work(&radiograph)))),
+            Ok(radiograph) => Ok(Ok((Seen::of(&radiograph), work(&radiograph)))),
             Err(source) if item.pixels.is_some() => Err(ReadError::Image { path, source }),
             Err(e) => Ok(Err(Unreadable { path, reason: e.to_string() })),
         };
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, wanted.len());
         result
     };
-    let results: Vec<Result<(PixelStatistics, T), Unreadable>> =
-        wanted.par_iter().map(one).collect::<Result<_, ReadError>>()?;
+    let results: Vec<Result<(Seen, T), Unreadable>> = wanted.par_iter().map(one).collect::<Result<_, ReadError>>()?;
     let mut loaded = HashMap::new();
     let mut unreadable = Vec::new();
     for (i, result) in wanted.into_iter().zip(results) {
         let item = &mut dataset.items[i];
         match result {
-            Ok((statistics, value)) => {
-                item.pixels.get_or_insert(statistics);
+            Ok((seen, value)) => {
+                item.pixels.get_or_insert(seen.pixels);
+                item.subject = seen.subject;
                 loaded.insert(item.file.clone(), value);
             }
             Err(file) => unreadable.push(file),
@@ -71,6 +71,19 @@ pub fn load<T: Send>(
     dataset.settle(unreadable)?;
     let serving = dataset.items.iter().enumerate().filter(|(_, item)| splits.contains(&item.split));
     Ok(serving.filter_map(|(i, item)| loaded.remove(&item.file).map(|value| (i, value))).collect())
+}
+
+/// What decoding an image tells of it.
+struct Seen {
+    pixels: PixelStatistics,
+    subject: Subject,
+}
+
+impl Seen {
+    fn of(radiograph: &Radiograph) -> Seen {
+        let Acquisition { age_days, sex, view, .. } = radiograph.acquisition;
+        Seen { pixels: PixelStatistics::of(&radiograph.plane), subject: Subject { age_days, sex, view } }
+    }
 }
 
 /// Reads and decodes one image file.

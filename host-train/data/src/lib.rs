@@ -13,7 +13,8 @@ pub mod operating_point;
 pub mod paths;
 pub mod readers;
 pub mod split;
+pub mod subgroups;
 
-pub use dataset::{Dataset, DatasetError, Item, PixelStatistics};
+pub use dataset::{Dataset, DatasetError, Item, PixelStatistics, Subject};
 pub use labels::Labels;
 pub use split::{Selection, Split};

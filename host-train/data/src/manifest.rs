@@ -1,9 +1,10 @@
 //! The manifest: comments with the root folder and the classes, then CSV, one row an image.
 
 use crate::Labels;
-use crate::dataset::{Dataset, DatasetError, Item, PixelStatistics};
+use crate::dataset::{Dataset, DatasetError, Item, PixelStatistics, Subject};
 use crate::readers::LAYOUTS;
 use crate::split::Split;
+use edge_runtime::image::{Sex, View};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 
@@ -25,6 +26,12 @@ struct Row {
     mean: Option<f32>,
     std: Option<f32>,
     split: Split,
+    #[serde(default)]
+    age_days: Option<u32>,
+    #[serde(default)]
+    sex: Option<Sex>,
+    #[serde(default)]
+    view: Option<View>,
 }
 
 impl From<&Item> for Row {
@@ -40,6 +47,9 @@ impl From<&Item> for Row {
             mean: pixels.map(|p| p.mean),
             std: pixels.map(|p| p.std),
             split: item.split,
+            age_days: item.subject.age_days,
+            sex: item.subject.sex,
+            view: item.subject.view,
         }
     }
 }
@@ -50,7 +60,16 @@ impl From<Row> for Item {
             (Some(width), Some(height), Some(mean), Some(std)) => Some(PixelStatistics { width, height, mean, std }),
             _ => None,
         };
-        Item { file: row.file, label: row.label, patient: row.patient, sha256: row.sha256, pixels, split: row.split }
+        let subject = Subject { age_days: row.age_days, sex: row.sex, view: row.view };
+        Item {
+            file: row.file,
+            label: row.label,
+            patient: row.patient,
+            sha256: row.sha256,
+            pixels,
+            subject,
+            split: row.split,
+        }
     }
 }
 
@@ -118,6 +137,7 @@ mod tests {
             patient: "p, \"q\"".into(),
             sha256: "0".repeat(64),
             pixels,
+            subject: Subject { age_days: Some(1500), sex: Some(Sex::Female), view: None },
             split: Split::Val,
         };
         let known = PixelStatistics { width: 3, height: 4, mean: 127.25, std: 9.5 };

@@ -178,6 +178,7 @@ mod tests {
             patient: patient.into(),
             sha256: sha.to_string(),
             pixels: None,
+            subject: Default::default(),
             split: Split::Train,
         }
     }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use data::evaluation::probabilities;
 use data::metrics::{Metrics, printed};
+use data::subgroups::{Subgroup, subgroups};
 use data::{Dataset, Item, Selection, Split, frames};
 use edge_runtime::engine::Compute;
 use edge_runtime::finding::STATEMENT;
@@ -13,6 +14,7 @@ use edge_runtime::model::Model;
 use edge_runtime::process::files::{check_outputs, write_atomically};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
+use serde::Serialize;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -59,17 +61,30 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     let planes: Vec<&GreyPlane> = loaded.iter().map(|(_, frame)| frame).collect();
     let probabilities = probabilities(&model, &planes, |i| progress.step("evaluating", i, planes.len(), ""))?;
     let threshold = args.threshold.unwrap_or(model.contract.operating_point.threshold);
-    let metrics = Metrics::new(&probabilities, &dataset.truths(&items), threshold);
+    let truths = dataset.truths(&items);
+    let report = Report {
+        metrics: Metrics::new(&probabilities, &truths, threshold),
+        subgroups: subgroups(&items, &probabilities, &truths, threshold),
+    };
     let scores = Scores { items, probabilities };
     if let Some(path) = &args.predictions {
         write_atomically(path, predictions(&scores).as_bytes()).with_context(|| format!("{}", path.display()))?;
     }
     drop(progress);
     match args.json {
-        true => output::json(&metrics, false)?,
-        false => output::line(text(&metrics, &dataset, &scores, threshold))?,
+        true => output::json(&report, false)?,
+        false => output::line(text(&report, &dataset, &scores, threshold))?,
     }
     Ok(u8::from(!dataset.unreadable.is_empty()))
+}
+
+/// How the model did.
+#[derive(Serialize)]
+struct Report {
+    #[serde(flatten)]
+    metrics: Metrics,
+    /// On parts of the images, where their files say who they are of.
+    subgroups: Vec<Subgroup>,
 }
 
 /// What the model says of each image.
@@ -98,7 +113,8 @@ fn predictions(scores: &Scores) -> String {
     text
 }
 
-fn text(m: &Metrics, dataset: &Dataset, scores: &Scores, threshold: f32) -> String {
+fn text(report: &Report, dataset: &Dataset, scores: &Scores, threshold: f32) -> String {
+    let m = &report.metrics;
     let show = |value| printed(value, 4);
     let interval = m.auroc_ci95.map_or(String::new(), |[low, high]| format!(" (95 % {low:.4} to {high:.4})"));
     let mut lines = vec![
@@ -128,6 +144,11 @@ fn text(m: &Metrics, dataset: &Dataset, scores: &Scores, threshold: f32) -> Stri
         let of_label = || scores.items.iter().zip(&scores.probabilities).filter(|(i, _)| i.label == label);
         let positive = of_label().filter(|(_, p)| **p >= threshold).count();
         lines.push(format!("{name:>16} {:>20} {positive:>20}", of_label().count() - positive));
+    }
+    for Subgroup { name, metrics: m } in &report.subgroups {
+        let [auroc, sensitivity, specificity] = [m.auroc, m.sensitivity, m.specificity].map(show);
+        let figures = format!("AUROC {auroc}, sensitivity {sensitivity}, specificity {specificity}");
+        lines.push(format!("{name:>16}: {} images, {figures}", m.n));
     }
     lines.push(format!("\n{STATEMENT}"));
     lines.join("\n")

@@ -229,7 +229,7 @@ fn take_off_nothing(graph: &mut pb::GraphProto, name: &str) {
 }
 
 /// True if the logits of the canonical `model` are no sums of a layer, and lay between 0 and 1 for every image that was
-/// seen: probabilities that nothing here recognises.
+/// seen, or are logarithms of such numbers: probabilities that nothing here recognises.
 pub fn ends_in_probabilities(model: &pb::ModelProto, ranges: &ActivationRanges) -> bool {
     let Some(graph) = &model.graph else { return false };
     let Some([low, high]) = ranges.get(onnx::LOGITS) else { return false };
@@ -247,7 +247,8 @@ pub fn ends_in_probabilities(model: &pb::ModelProto, ranges: &ActivationRanges) 
         "Add" | "Sum" => !giver.input.iter().any(is_constant),
         _ => false,
     };
-    !is_sum && *low >= -EPSILON && *high <= 1.0 + EPSILON
+    let is_logarithm = giver.op_type == "Log" && *high <= EPSILON;
+    is_logarithm || !is_sum && *low >= -EPSILON && *high <= 1.0 + EPSILON
 }
 
 /// Lets who gives `old` give `new`.

@@ -5,7 +5,7 @@ mod kermany;
 pub use kermany::Kermany;
 
 use crate::dataset::DatasetError;
-use crate::{Item, Labels, Split, paths};
+use crate::{Item, Labels, Split, Subject, paths};
 use std::path::{Path, PathBuf};
 
 /// Where a published data set has its images, and what it calls them.
@@ -53,6 +53,7 @@ impl Entry {
             patient: self.patient.clone(),
             sha256,
             pixels: None,
+            subject: Subject::default(),
             split: Split::Train,
         }
     }

@@ -1,0 +1,85 @@
+//! Metrics of parts of a data set: by age, sex and view, where the files say them.
+
+use crate::metrics::Metrics;
+use crate::{Item, Subject};
+use edge_runtime::image::{Sex, View};
+use serde::Serialize;
+
+/// Smaller parts are left out: their figures say nothing.
+pub const SMALLEST: usize = 10;
+
+/// Days of a year.
+const YEAR: u32 = 365;
+
+/// A part of a data set, and how a model did on it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Subgroup {
+    /// What its images have in common.
+    pub name: &'static str,
+    /// Of its images.
+    pub metrics: Metrics,
+}
+
+/// Who belongs to a part.
+type Part = (&'static str, fn(&Subject) -> bool);
+
+/// True for ages in years from `from` to below `to`.
+fn is_aged(subject: &Subject, from: u32, to: u32) -> bool {
+    subject.age_days.is_some_and(|days| (from * YEAR..to * YEAR).contains(&days))
+}
+
+const PARTS: [Part; 10] = [
+    ("age below 1", |s| is_aged(s, 0, 1)),
+    ("age 1 to 5", |s| is_aged(s, 1, 6)),
+    ("age 6 to 17", |s| is_aged(s, 6, 18)),
+    ("age 18 to 64", |s| is_aged(s, 18, 65)),
+    ("age 65 and above", |s| is_aged(s, 65, 1000)),
+    ("female", |s| s.sex == Some(Sex::Female)),
+    ("male", |s| s.sex == Some(Sex::Male)),
+    ("view PA", |s| s.view == Some(View::Pa)),
+    ("view AP", |s| s.view == Some(View::Ap)),
+    ("view lateral", |s| s.view == Some(View::Lateral)),
+];
+
+/// The parts of `items` that are large enough, decided at `threshold`; each item has a probability and a truth.
+pub fn subgroups(items: &[&Item], probabilities: &[f32], truths: &[bool], threshold: f32) -> Vec<Subgroup> {
+    let part = |(name, belongs): &Part| {
+        let members: Vec<usize> = (0..items.len()).filter(|i| belongs(&items[*i].subject)).collect();
+        let probabilities: Vec<f32> = members.iter().map(|i| probabilities[*i]).collect();
+        let truths: Vec<bool> = members.iter().map(|i| truths[*i]).collect();
+        (members.len() >= SMALLEST)
+            .then(|| Subgroup { name, metrics: Metrics::new(&probabilities, &truths, threshold) })
+    };
+    PARTS.iter().filter_map(part).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Split;
+
+    #[test]
+    fn parts_are_those_of_the_subjects_and_large_enough() {
+        let item = |i: usize| Item {
+            file: format!("{i}.dcm"),
+            label: i % 2,
+            patient: i.to_string(),
+            sha256: String::new(),
+            pixels: None,
+            subject: Subject {
+                age_days: Some(if i < 12 { 4 * YEAR } else { 40 * YEAR }),
+                sex: (i >= 12).then_some(Sex::Male),
+                view: None,
+            },
+            split: Split::Test,
+        };
+        let items: Vec<Item> = (0..20).map(item).collect();
+        let items: Vec<&Item> = items.iter().collect();
+        let truths: Vec<bool> = (0..20).map(|i| i % 2 == 1).collect();
+        let probabilities: Vec<f32> = truths.iter().map(|t| if *t { 0.9 } else { 0.1 }).collect();
+        let parts = subgroups(&items, &probabilities, &truths, 0.5);
+        let names: Vec<&str> = parts.iter().map(|p| p.name).collect();
+        assert_eq!(names, ["age 1 to 5"]);
+        assert_eq!((parts[0].metrics.n, parts[0].metrics.auroc), (12, Some(1.0)));
+    }
+}
