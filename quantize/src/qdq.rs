@@ -32,7 +32,9 @@ pub enum QuantizeError {
         oldest: i64,
     },
     /// An operator that may have meant something else then.
-    #[error("`{operator}` of operator set {version} cannot be read: export the model with operator set {modern}")]
+    #[error(
+        "`{operator}` of operator set {version} is not read: export the model without it, or with set {modern} or newer"
+    )]
     OldOperator {
         /// The operator.
         operator: String,
