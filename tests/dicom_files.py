@@ -278,6 +278,21 @@ def broken():
         for name, value in elements.items():
             setattr(ds, name, value)
         ds.save_as(folder / f"elements.broken.{kind}.dcm", enforce_file_format=True)
+    narrow = dataset(chest(12), 10, WindowCenter=512, WindowWidth=1024)
+    narrow.save_as(folder / "narrow.broken.bits.dcm", enforce_file_format=True)
+    untyped = dataset(chest(12), 12, WindowWidth=3000)
+    pydicom.config.replace_un_with_known_vr = False
+    untyped.add_new(0x00281050, "UN", b"2048")
+    pydicom.config.replace_un_with_known_vr = True
+    untyped.save_as(folder / "untyped.broken.window.dcm", enforce_file_format=True)
+    closed = dataset(chest(12), 12, WindowCenter=2048, WindowWidth=0)
+    closed.save_as(folder / "closed.broken.window.dcm", enforce_file_format=True)
+    short = dataset(chest(12), 12, VOILUTSequence=lut(np.arange(4096), 0, 12))
+    short.VOILUTSequence[0].LUTData = short.VOILUTSequence[0].LUTData[:-2]
+    short.save_as(folder / "short.broken.table.dcm", enforce_file_format=True)
+    signed = dataset(chest(12, signed=True), 12, WindowCenter=0, WindowWidth=3000)
+    signed.compress(JPEG2000Lossless, encoding_plugin="pylibjpeg")
+    signed.save_as(folder / "signed.broken.j2k.dcm", enforce_file_format=True)
     ds = dataset(chest(12), 12)
     ds.save_as(folder / "video.broken.syntax.dcm", enforce_file_format=True)
     content = (folder / "video.broken.syntax.dcm").read_bytes()

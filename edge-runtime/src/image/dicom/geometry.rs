@@ -37,8 +37,9 @@ impl Direction {
 /// frontal, and those whose orientation nobody wrote down, stay.
 pub fn oriented(object: &Object, plane: GreyPlane) -> GreyPlane {
     let words = object.words(tags::PATIENT_ORIENTATION);
-    let directions: Vec<Direction> = words.iter().filter_map(|w| Direction::of(w)).collect();
-    match directions[..] {
+    let directions: Vec<Option<Direction>> = words.iter().map(|w| Direction::of(w)).collect();
+    let [Some(along), Some(down)] = directions[..] else { return plane };
+    match [along, down] {
         [along, down] if along.is_sideways() && !down.is_sideways() => turned(plane, along, down),
         [along, down] if !along.is_sideways() && down.is_sideways() => turned(transposed(plane), down, along),
         _ => plane,

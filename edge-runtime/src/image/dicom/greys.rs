@@ -49,7 +49,9 @@ impl Table {
         let first = if signed && first >= 32_768.0 { first - 65_536.0 } else { first };
         let entries: Vec<u16> = match data.len() {
             len if len >= 2 * count => data.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).take(count).collect(),
-            len if len >= count => data.iter().map(|b| u16::from(*b)).take(count).collect(),
+            len if bits == 8.0 && (count..=count + 1).contains(&len) => {
+                data.iter().map(|b| u16::from(*b)).take(count).collect()
+            }
             _ => return Err(bad()),
         };
         let bits = bits as u32;
@@ -99,8 +101,11 @@ impl Pipeline {
     fn of(object: &Object, layout: &Layout) -> Result<Pipeline, RadiographError> {
         let table =
             object.items(tags::MODALITY_LUT_SEQUENCE).first().map(|t| Table::read(t, layout.signed)).transpose()?;
-        let slope = object.floats(tags::RESCALE_SLOPE).first().copied().filter(|s| *s != 0.0).unwrap_or(1.0);
-        let intercept = object.floats(tags::RESCALE_INTERCEPT).first().copied().unwrap_or(0.0);
+        let slope = object.numbers(tags::RESCALE_SLOPE)?.first().copied().unwrap_or(1.0);
+        let intercept = object.numbers(tags::RESCALE_INTERCEPT)?.first().copied().unwrap_or(0.0);
+        if slope == 0.0 {
+            return Err(damaged("its rescale slope is 0"));
+        }
         let padding = object.int(tags::PIXEL_PADDING_VALUE).map(|value| {
             let limit = object.int(tags::PIXEL_PADDING_RANGE_LIMIT).unwrap_or(value);
             [value.min(limit), value.max(limit)]
@@ -163,8 +168,8 @@ fn declared(object: &Object, layout: &Layout) -> Result<Option<(Interest, Window
         let table = Interest::Table(Table::read(first, layout.signed)?);
         return Ok(Some((table, Windowing::Table { of: tables.len().min(999) as u16 })));
     }
-    let centres = object.floats(tags::WINDOW_CENTER);
-    let widths = object.floats(tags::WINDOW_WIDTH);
+    let centres = object.numbers(tags::WINDOW_CENTER)?;
+    let widths = object.numbers(tags::WINDOW_WIDTH)?;
     let (Some(centre), Some(width)) = (centres.first(), widths.first()) else { return Ok(None) };
     let function = match object.word(tags::VOILUT_FUNCTION).as_deref() {
         Some("SIGMOID") => Function::Sigmoid,
@@ -174,7 +179,10 @@ fn declared(object: &Object, layout: &Layout) -> Result<Option<(Interest, Window
     let is_possible = *width >= 1.0 || *width > 0.0 && !matches!(function, Function::Linear);
     let of = centres.len().min(999) as u16;
     let window = Interest::Window { centre: *centre, width: *width, function };
-    Ok(is_possible.then_some((window, Windowing::Window { of })))
+    match is_possible {
+        true => Ok(Some((window, Windowing::Window { of }))),
+        false => Err(damaged("its window has an impossible width")),
+    }
 }
 
 /// The greys of the grey values `values` of `object`, black = 0, and what made them.
@@ -211,12 +219,13 @@ pub fn of_palette(object: &Object, layout: &Layout, values: &Values) -> Result<G
         let [count, first, bits] = numbers[..] else { return Err(bad()) };
         let bytes = object.bytes(data).ok_or_else(bad)?;
         let count = if count == 0.0 { 1 << 16 } else { count as usize };
-        let words = bytes.len() >= 2 * count;
-        let entries: Vec<u16> = match words {
-            true => bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).take(count).collect(),
-            false => bytes.iter().map(|b| u16::from(*b)).take(count).collect(),
-        };
         let bits = bits as u32;
+        let entries: Vec<u16> = match bytes.len() {
+            len if len >= 2 * count => bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).take(count).collect(),
+            len if bits == 8 && (count..=count + 1).contains(&len) => bytes.iter().map(|b| u16::from(*b)).collect(),
+            _ => return Err(bad()),
+        };
+        let entries: Vec<u16> = entries.into_iter().take(count).collect();
         if entries.len() != count || !matches!(bits, 8 | 16) { Err(bad()) } else { Ok(Table { first, entries, bits }) }
     };
     let red = channel(tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR, tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA)?;

@@ -42,7 +42,7 @@ fn decode(bytes: &[u8]) -> Result<Radiograph, RadiographError> {
     let (plane, windowing) = match layout.colour {
         Colour::BlackIsZero | Colour::WhiteIsZero => greys::render(&object, &layout, &values)?,
         Colour::Palette => (greys::of_palette(&object, &layout, &values)?, Windowing::FullRange),
-        Colour::Rgb | Colour::Ybr => (of_colours(&layout, values), Windowing::FullRange),
+        Colour::Rgb | Colour::Ybr | Colour::Transformed => (of_colours(&layout, values), Windowing::FullRange),
     };
     let plane = geometry::oriented(&object, geometry::square(&object, plane));
     let photometric = match layout.colour {
@@ -68,20 +68,28 @@ fn of_colours(layout: &Layout, values: super::samples::Values) -> GreyPlane {
     GreyPlane { width: layout.width, height: layout.height, pixels }
 }
 
+/// Parts of `BodyPartExamined` (PS3.16, Annex L) that are no chest. Words that are in no list say nothing.
+const ELSEWHERE: [&str; 22] = [
+    "ABDOMEN", "PELVIS", "HEAD", "SKULL", "NECK", "SPINE", "HAND", "WRIST", "FINGER", "ELBOW", "FOREARM", "HUMERUS",
+    "SHOULDER", "HIP", "FEMUR", "KNEE", "LEG", "ANKLE", "FOOT", "TOE", "BREAST", "JAW",
+];
+
 /// What the file says of how the radiograph was taken.
 fn acquisition(object: &Object) -> Acquisition {
-    let is_chest = object
-        .word(tags::BODY_PART_EXAMINED)
-        .map(|part| ["CHEST", "THORAX", "LUNG", "RIB", "HEART", "PULMON"].iter().any(|name| part.contains(name)));
+    let is_chest = object.word(tags::BODY_PART_EXAMINED).and_then(|part| match part.as_str() {
+        "CHEST" | "THORAX" | "LUNG" | "LUNGS" | "RIB" | "RIBS" => Some(true),
+        other => ELSEWHERE.iter().any(|name| other.contains(name)).then_some(false),
+    });
     let view = object.word(tags::VIEW_POSITION).and_then(|view| match view.as_str() {
         "PA" => Some(View::Pa),
         "AP" => Some(View::Ap),
-        "LL" | "RL" | "LAT" | "LATERAL" | "LLD" | "RLD" => Some(View::Lateral),
+        "LL" | "RL" | "ML" | "LM" => Some(View::Lateral),
+        other if other.contains("LAT") => Some(View::Lateral),
         _ => None,
     });
-    let is_radiograph = object
-        .word(tags::MODALITY)
-        .map(|modality| matches!(modality.as_str(), "CR" | "DX" | "RF" | "RG" | "XA" | "OT" | "SC" | "XC"));
+    let is_radiograph = object.word(tags::MODALITY).map(|modality| {
+        matches!(modality.as_str(), "CR" | "DX" | "DR" | "XR" | "DF" | "RF" | "RG" | "XA" | "OT" | "SC" | "XC")
+    });
     let sex = object.word(tags::PATIENT_SEX).and_then(|sex| match sex.as_str() {
         "F" => Some(Sex::Female),
         "M" => Some(Sex::Male),

@@ -5,8 +5,9 @@ use super::syntax::{Coding, Compression, Syntax};
 use super::{damaged, truncated, unsupported};
 use crate::image::RadiographError;
 use crate::image::format::{DICOM_MAGIC as MAGIC, DICOM_PREAMBLE as PREAMBLE};
-use dicom_core::Tag;
 use dicom_core::value::Value;
+use dicom_core::{Tag, VR};
+use dicom_dictionary_std::tags;
 use dicom_object::InMemDicomObject;
 use dicom_object::mem::InMemElement;
 use dicom_transfer_syntax_registry::entries;
@@ -18,6 +19,32 @@ use std::io::Read;
 const MAX_INFLATED: u64 = 256 << 20;
 /// (0002,0010) Transfer Syntax UID.
 const TRANSFER_SYNTAX: u16 = 0x0010;
+
+/// Elements that the greys follow from.
+const NEEDED: [Tag; 22] = [
+    tags::ROWS,
+    tags::COLUMNS,
+    tags::BITS_ALLOCATED,
+    tags::BITS_STORED,
+    tags::HIGH_BIT,
+    tags::PIXEL_REPRESENTATION,
+    tags::SAMPLES_PER_PIXEL,
+    tags::PHOTOMETRIC_INTERPRETATION,
+    tags::PLANAR_CONFIGURATION,
+    tags::NUMBER_OF_FRAMES,
+    tags::RESCALE_SLOPE,
+    tags::RESCALE_INTERCEPT,
+    tags::WINDOW_CENTER,
+    tags::WINDOW_WIDTH,
+    tags::VOILUT_FUNCTION,
+    tags::VOILUT_SEQUENCE,
+    tags::MODALITY_LUT_SEQUENCE,
+    tags::PRESENTATION_LUT_SHAPE,
+    tags::PIXEL_PADDING_VALUE,
+    tags::PATIENT_ORIENTATION,
+    tags::PIXEL_ASPECT_RATIO,
+    tags::PIXEL_DATA,
+];
 
 /// A data set, and how it was coded.
 pub struct Object {
@@ -84,7 +111,12 @@ impl Object {
             }
             coding => parse(data, coding)?,
         };
-        Ok(Object { elements, syntax })
+        let object = Object { elements, syntax };
+        let lost_type = |tag: &&Tag| object.element(**tag).is_some_and(|e| e.vr() == VR::UN);
+        match NEEDED.iter().find(lost_type) {
+            Some(_) => Err(unsupported("a DICOM whose elements lost their types (UN)")),
+            None => Ok(object),
+        }
     }
 
     /// The element `tag`, unless it is absent or empty.
@@ -99,8 +131,18 @@ impl Object {
 
     /// The numbers of `tag`; none if one of them is none.
     pub fn floats(&self, tag: Tag) -> Vec<f64> {
-        let numbers = self.element(tag).and_then(|e| e.to_multi_float64().ok()).unwrap_or_default();
-        if numbers.iter().all(|n| n.is_finite()) { numbers } else { vec![] }
+        self.numbers(tag).unwrap_or_default()
+    }
+
+    /// The numbers of `tag`; refused if it has a value, and not of numbers alone.
+    pub fn numbers(&self, tag: Tag) -> Result<Vec<f64>, RadiographError> {
+        let Some(element) = self.element(tag) else { return Ok(vec![]) };
+        let is_empty = element.to_bytes().is_ok_and(|bytes| bytes.iter().all(|b| matches!(b, b' ' | 0)));
+        if is_empty && element.vr() == VR::DS {
+            return Ok(vec![]);
+        }
+        let numbers = element.to_multi_float64().ok().filter(|numbers| numbers.iter().all(|n| n.is_finite()));
+        numbers.ok_or_else(|| damaged("a number that makes its greys cannot be read"))
     }
 
     /// The words of `tag`, in capitals.
@@ -125,11 +167,16 @@ impl Object {
         Some(self.element(tag)?.to_bytes().ok()?.into_owned())
     }
 
-    /// The fragments of compressed pixels, one behind the other (PS3.5, A.4).
-    pub fn fragments(&self, tag: Tag) -> Option<Vec<u8>> {
-        match self.element(tag)?.value() {
-            Value::PixelSequence(sequence) => Some(sequence.fragments().concat()),
-            _ => None,
+    /// The fragments of compressed pixels, one behind the other (PS3.5, A.4); refused if they are of several frames.
+    pub fn fragments(&self, tag: Tag) -> Result<Vec<u8>, RadiographError> {
+        let Some(Value::PixelSequence(sequence)) = self.element(tag).map(|e| e.value()) else {
+            return Err(damaged("it holds no picture"));
+        };
+        let begins_stream = |f: &&Vec<u8>| f.starts_with(&[0xFF, 0xD8]) || f.starts_with(&[0xFF, 0x4F, 0xFF, 0x51]);
+        let streams = sequence.fragments().iter().filter(begins_stream).count();
+        match streams > 1 || sequence.offset_table().len() > 1 {
+            true => Err(unsupported("a DICOM of several frames")),
+            false => Ok(sequence.fragments().concat()),
         }
     }
 }

@@ -8,8 +8,12 @@ use super::{damaged, truncated, unsupported};
 use crate::image::jpeg::{self, ColourTransform};
 use crate::image::samples::{Channels, Pixels, Samples, Values, check_size};
 use crate::image::{Format, RadiographError};
+use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 use hayro_jpeg2000::{DecodeSettings, DecoderContext, Image};
+
+/// (6000,0102) Overlay Bit Position: bits beside the stored ones may hold a drawing (retired).
+const OVERLAY_BIT: Tag = Tag(0x6000, 0x0102);
 
 /// What the image pixel module says.
 pub struct Layout {
@@ -42,8 +46,10 @@ pub enum Colour {
     Palette,
     /// `RGB`.
     Rgb,
-    /// `YBR_FULL`, `YBR_FULL_422`, `YBR_ICT`, `YBR_RCT`.
+    /// `YBR_FULL`, `YBR_FULL_422`.
     Ybr,
+    /// `YBR_ICT`, `YBR_RCT`: JPEG 2000's own transforms, which its decoder undoes.
+    Transformed,
 }
 
 impl Layout {
@@ -62,7 +68,8 @@ impl Layout {
             Some("MONOCHROME1") => Colour::WhiteIsZero,
             Some("PALETTE COLOR") => Colour::Palette,
             Some("RGB") => Colour::Rgb,
-            Some("YBR_FULL" | "YBR_FULL_422" | "YBR_ICT" | "YBR_RCT") => Colour::Ybr,
+            Some("YBR_FULL" | "YBR_FULL_422") => Colour::Ybr,
+            Some("YBR_ICT" | "YBR_RCT") => Colour::Transformed,
             Some(_) => return Err(unsupported("a DICOM of other colours than grey, RGB, YBR and palettes")),
             None => return Err(damaged("nothing says what its pixels mean")),
         };
@@ -78,6 +85,13 @@ impl Layout {
         }
         if stored == 0 || stored > allocated || high_bit >= allocated || high_bit + 1 < stored {
             return Err(damaged("its bits do not fit its values"));
+        }
+        let is_jpeg_2000 = object.syntax.compression == Compression::Jpeg2000;
+        if colour == Colour::Transformed && !is_jpeg_2000 {
+            return Err(damaged("its colours are JPEG 2000's, and it is none"));
+        }
+        if colour == Colour::Ybr && is_jpeg_2000 {
+            return Err(unsupported("JPEG 2000 whose colours are YBR without a transform"));
         }
         let signed = number(tags::PIXEL_REPRESENTATION) == Some(1);
         let planar = number(tags::PLANAR_CONFIGURATION) == Some(1);
@@ -103,18 +117,21 @@ impl Colour {
 /// The stored values of `object`: the used bits of grey ones or indices, or the grey of colours.
 pub fn read(object: &Object, layout: &Layout) -> Result<Values, RadiographError> {
     let none = || damaged("it holds no picture");
-    let encapsulated = || object.fragments(tags::PIXEL_DATA).ok_or_else(none);
+    let encapsulated = || object.fragments(tags::PIXEL_DATA);
     let values = match object.syntax.compression {
         Compression::None => native(&object.bytes(tags::PIXEL_DATA).ok_or_else(none)?, layout)?,
         Compression::Rle => run_lengths(&encapsulated()?, layout)?,
-        Compression::Jpeg => return jpeg(&encapsulated()?, layout).map(|values| used_bits(values, layout)),
+        Compression::Jpeg => jpeg(&encapsulated()?, layout)?,
         Compression::JpegLs => {
             let bytes = encapsulated()?;
             jpeg_ls::decode(&bytes, layout.width, layout.height).map_err(of_jpeg_ls)?
         }
         Compression::Jpeg2000 => jpeg_2000(&encapsulated()?, layout)?,
     };
-    Ok(if layout.colour.is_grey() { used_bits(values, layout) } else { values })
+    match layout.colour.is_grey() {
+        true => used_bits(values, layout, object.int(OVERLAY_BIT).is_some_and(|bit| bit > 0)),
+        false => Ok(values),
+    }
 }
 
 /// Uncompressed values. One byte of padding may follow.
@@ -188,7 +205,7 @@ fn jpeg(bytes: &[u8], layout: &Layout) -> Result<Values, RadiographError> {
     let transform = match layout.colour {
         Colour::Rgb => ColourTransform::Rgb,
         Colour::Ybr => ColourTransform::Ybr,
-        Colour::BlackIsZero | Colour::WhiteIsZero | Colour::Palette => ColourTransform::AsMarked,
+        Colour::BlackIsZero | Colour::WhiteIsZero | Colour::Palette | Colour::Transformed => ColourTransform::AsMarked,
     };
     let samples = jpeg::read_as(bytes, transform).map_err(|e| match e {
         RadiographError::Truncated(_) => truncated(),
@@ -212,6 +229,10 @@ fn of_jpeg_ls(e: JpegLsError) -> RadiographError {
 
 fn jpeg_2000(bytes: &[u8], layout: &Layout) -> Result<Values, RadiographError> {
     let refused = |e: hayro_jpeg2000::DecodeError| damaged_by(format!("its JPEG 2000 stream cannot be decoded: {e}"));
+    if layout.signed {
+        // The decoder passes over the sign.
+        return Err(unsupported("signed JPEG 2000"));
+    }
     let settings = DecodeSettings { strict: true, ..DecodeSettings::default() };
     // A stream of an odd number of bytes is padded to an even one.
     let bytes = bytes.strip_suffix(&[0]).unwrap_or(bytes);
@@ -243,15 +264,34 @@ fn damaged_by(reason: String) -> RadiographError {
     RadiographError::Damaged { format: Format::Dicom, reason }
 }
 
-/// The used bits of each value.
-fn used_bits(values: Values, layout: &Layout) -> Values {
+/// The used bits of each value. Refused if others are set: neither copies of the sign nor, where there is one, a
+/// drawing. Then the file says another depth than it has.
+fn used_bits(values: Values, layout: &Layout, has_overlay: bool) -> Result<Values, RadiographError> {
     let shift = layout.high_bit + 1 - layout.stored;
     let mask = ((1u32 << layout.stored) - 1) as u16;
+    let width = if matches!(values, Values::Eight(_)) { 8 } else { 16 };
+    let above = ((1u32 << width) - 1) as u16 & !((mask as u32) << shift) as u16 & !(((1u32 << shift) - 1) as u16);
+    let sign = 1u16 << layout.high_bit;
+    let is_sound = |v: u16| {
+        let rest = v & !(mask << shift);
+        rest == 0 || layout.signed && v & sign != 0 && rest == above
+    };
+    let others = || damaged("its values have other bits than it says");
+    if layout.high_bit >= width {
+        return Err(others());
+    }
     match values {
-        Values::Eight(values) if shift == 0 && layout.stored >= 8 => Values::Eight(values),
         Values::Eight(values) => {
-            Values::Eight(values.into_iter().map(|v| (u16::from(v) >> shift & mask) as u8).collect())
+            if !has_overlay && !values.iter().all(|v| is_sound(u16::from(*v))) {
+                return Err(others());
+            }
+            Ok(Values::Eight(values.into_iter().map(|v| (u16::from(v) >> shift & mask) as u8).collect()))
         }
-        Values::Sixteen(values) => Values::Sixteen(values.into_iter().map(|v| v >> shift & mask).collect()),
+        Values::Sixteen(values) => {
+            if !has_overlay && !values.iter().all(|v| is_sound(*v)) {
+                return Err(others());
+            }
+            Ok(Values::Sixteen(values.into_iter().map(|v| v >> shift & mask).collect()))
+        }
     }
 }

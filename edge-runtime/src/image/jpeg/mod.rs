@@ -68,11 +68,50 @@ pub enum ColourTransform {
 
 /// Proves and decodes `bytes`.
 pub fn read(bytes: &[u8]) -> Result<Samples, RadiographError> {
-    read_as(bytes, ColourTransform::AsMarked)
+    let (samples, orientation) = decode(bytes, ColourTransform::AsMarked)?;
+    Ok(samples.oriented(orientation))
 }
 
-/// As [`read`], of a file in a container that says what its components are.
+/// As [`read`], of a file in a container that says what its components are, and which way up it is.
+#[cfg(feature = "dicom")]
 pub fn read_as(bytes: &[u8], transform: ColourTransform) -> Result<Samples, RadiographError> {
+    if contradicts(bytes, transform)? {
+        return Err(JpegError::damaged("its colours are marked as others than the container says").into());
+    }
+    decode(bytes, transform).map(|(samples, _)| samples)
+}
+
+/// True if markers or sampling prove other colours than `transform` (JFIF; Adobe technical note 5116).
+#[cfg(feature = "dicom")]
+fn contradicts(bytes: &[u8], transform: ColourTransform) -> Result<bool, JpegError> {
+    let frame = frame::read(bytes)?;
+    if frame.components.len() != 3 {
+        return Ok(false);
+    }
+    let mut is_jfif = false;
+    let mut adobe = None;
+    let mut at = 2;
+    loop {
+        let segment = frame::next_segment(bytes, at)?;
+        match segment.marker {
+            0xE0 if segment.data.starts_with(b"JFIF") => is_jfif = true,
+            0xEE if segment.data.starts_with(b"Adobe") => adobe = segment.data.get(11).copied(),
+            0xD9 | 0xDA => break,
+            _ => {}
+        }
+        at = segment.end;
+    }
+    let is_subsampled = frame.components.iter().any(|c| c.sampling != frame.components[0].sampling);
+    let is_named_rgb = frame.components.iter().map(|c| c.id).eq(*b"RGB");
+    Ok(match transform {
+        ColourTransform::AsMarked => false,
+        ColourTransform::Rgb => is_jfif || adobe == Some(1) || is_subsampled,
+        ColourTransform::Ybr => adobe == Some(0) || is_named_rgb && !is_jfif,
+    })
+}
+
+/// The samples of `bytes`, and which way up Exif says they are.
+fn decode(bytes: &[u8], transform: ColourTransform) -> Result<(Samples, Option<Orientation>), RadiographError> {
     let frame = frame::read(bytes)?;
     check_size(frame.width.into(), frame.height.into())?;
     proof::prove(bytes).map_err(|e| of_process(e, frame.process))?;
@@ -102,5 +141,5 @@ pub fn read_as(bytes: &[u8], transform: ColourTransform) -> Result<Samples, Radi
     if matches!(samples.values, Values::Sixteen(_)) {
         samples.declared = Some(DeclaredBits::Low(frame.precision));
     }
-    Ok(samples.oriented(decoder.exif_data().and_then(Orientation::from_exif_chunk)))
+    Ok((samples, decoder.exif_data().and_then(Orientation::from_exif_chunk)))
 }
