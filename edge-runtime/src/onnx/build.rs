@@ -15,14 +15,7 @@ pub struct GraphBuilder {
 impl GraphBuilder {
     /// A node of the default operator set with one output, which also names the node.
     pub fn node(&mut self, op: &str, inputs: &[&str], output: &str, attributes: Vec<pb::AttributeProto>) {
-        self.graph.node.push(pb::NodeProto {
-            input: inputs.iter().map(ToString::to_string).collect(),
-            output: vec![output.to_owned()],
-            name: output.to_owned(),
-            op_type: op.to_owned(),
-            attribute: attributes,
-            ..Default::default()
-        });
+        self.graph.node.push(node(op, inputs, output, attributes));
     }
 
     /// A float initializer of shape `dims`.
@@ -67,6 +60,18 @@ impl GraphBuilder {
                 .collect(),
             ..Default::default()
         }
+    }
+}
+
+/// A node of the default operator set with one output, which also names it.
+pub fn node(op: &str, inputs: &[&str], output: &str, attribute: Vec<pb::AttributeProto>) -> pb::NodeProto {
+    pb::NodeProto {
+        input: inputs.iter().map(ToString::to_string).collect(),
+        output: vec![output.to_owned()],
+        name: output.to_owned(),
+        op_type: op.to_owned(),
+        attribute,
+        ..Default::default()
     }
 }
 

@@ -96,15 +96,8 @@ fn read_channels_first(graph: &mut pb::GraphProto, input: &str) {
         }
     }
     if is_read {
-        let node = pb::NodeProto {
-            name: back.clone(),
-            op_type: "Transpose".into(),
-            input: vec![input.to_owned()],
-            output: vec![back],
-            attribute: vec![onnx::ints("perm", &TO_CHANNELS_LAST)],
-            ..Default::default()
-        };
-        graph.node.insert(0, node);
+        let perm = vec![onnx::ints("perm", &TO_CHANNELS_LAST)];
+        graph.node.insert(0, onnx::node("Transpose", &[input], &back, perm));
     }
 }
 

@@ -263,22 +263,14 @@ impl Old {
         let input = node.input.first().cloned().ok_or_else(|| self.unknown(&node))?;
         let [shape, flat, row] = ["shape", "flat", "row"].map(|part| format!("{output}/{part}"));
         let axis = onnx::int_or(&node, "axis", 1);
-        let inserted = |op: &str, input: Vec<String>, output: &str, attribute| pb::NodeProto {
-            name: output.to_owned(),
-            op_type: op.to_owned(),
-            input,
-            output: vec![output.to_owned()],
-            attribute,
-            ..Default::default()
-        };
-        self.nodes.push(inserted("Shape", vec![input.clone()], &shape, vec![]));
-        self.nodes.push(inserted("Flatten", vec![input], &flat, vec![onnx::int("axis", axis)]));
+        self.nodes.push(onnx::node("Shape", &[&input], &shape, vec![]));
+        self.nodes.push(onnx::node("Flatten", &[&input], &flat, vec![onnx::int("axis", axis)]));
         node.name.clone_from(&row);
         node.input = vec![flat];
         node.output = vec![row.clone()];
         node.attribute = vec![onnx::int("axis", -1)];
         self.nodes.push(node);
-        self.nodes.push(inserted("Reshape", vec![row, shape], &output, vec![]));
+        self.nodes.push(onnx::node("Reshape", &[&row, &shape], &output, vec![]));
         Ok(())
     }
 }

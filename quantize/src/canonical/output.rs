@@ -96,7 +96,8 @@ fn giver<'a>(graph: &'a pb::GraphProto, mut tensor: &'a str) -> &'a str {
 fn tail(graph: &pb::GraphProto, name: &str) -> Option<Tail> {
     let mut tail = Tail { idle: vec![], reshaping: vec![], last: 0 };
     let mut at = name;
-    loop {
+    // A graph that bites its tail ends, too.
+    for _ in 0..graph.node.len() {
         let i = graph.node.iter().position(|n| n.output.first().is_some_and(|o| o == at))?;
         let node = &graph.node[i];
         if RESHAPING.contains(&node.op_type.as_str()) {
@@ -109,6 +110,7 @@ fn tail(graph: &pb::GraphProto, name: &str) -> Option<Tail> {
         }
         at = node.input.first()?;
     }
+    None
 }
 
 /// True for a node that gives the probabilities it reads: nothing, a cast, a product with 1, a sum with 0, bounds that
@@ -202,14 +204,7 @@ fn connect(graph: &mut pb::GraphProto, logits: &str, name: &str, count: usize) {
     }
     let row = format!("{name}/row");
     rename(graph, name, &row);
-    graph.node.push(pb::NodeProto {
-        name: name.to_owned(),
-        op_type: "Flatten".into(),
-        input: vec![row],
-        output: vec![name.to_owned()],
-        attribute: vec![onnx::int("axis", 0)],
-        ..Default::default()
-    });
+    graph.node.push(onnx::node("Flatten", &[&row], name, vec![onnx::int("axis", 0)]));
 }
 
 /// Takes off what ends the graph and computes nothing: whoever gives what it reads gives `name`.
@@ -234,13 +229,15 @@ pub fn ends_in_probabilities(model: &pb::ModelProto, ranges: &ActivationRanges) 
     let Some(graph) = &model.graph else { return false };
     let Some([low, high]) = ranges.get(onnx::LOGITS) else { return false };
     let mut at = onnx::LOGITS;
-    let giver = loop {
-        let Some(node) = graph.node.iter().find(|n| n.output.iter().any(|o| o == at)) else { return false };
-        match node.input.first() {
-            Some(input) if RESHAPING.contains(&node.op_type.as_str()) => at = input,
-            _ => break node,
+    let mut giver = None;
+    for _ in 0..graph.node.len() {
+        giver = graph.node.iter().find(|n| n.output.iter().any(|o| o == at));
+        match giver.and_then(|node| node.input.first()) {
+            Some(input) if giver.is_some_and(|node| RESHAPING.contains(&node.op_type.as_str())) => at = input,
+            _ => break,
         }
-    };
+    }
+    let Some(giver) = giver else { return false };
     let is_constant = |name: &String| graph.initializer.iter().any(|t| t.name == *name);
     let is_sum = match giver.op_type.as_str() {
         "Gemm" | "MatMul" | "Conv" | "GlobalAveragePool" | "Einsum" => true,
@@ -320,6 +317,15 @@ mod tests {
         squeezed.output[0] = onnx::value_info("t2", &[1]);
         assert_eq!(take_off_probabilities(&mut squeezed).unwrap(), Some(Squashing::Sigmoid));
         assert_eq!((squeezed.node.len(), onnx::row(&squeezed.output[0])), (1, Some(1)));
+    }
+
+    #[test]
+    fn a_graph_that_bites_its_tail_comes_back() {
+        for ops in [["Identity", "Cast"], ["Flatten", "Squeeze"]] {
+            let mut graph = graph(2, &ops);
+            graph.node[1].input[0] = "t2".into();
+            assert!(!matches!(take_off_probabilities(&mut graph), Ok(Some(_))), "{ops:?}");
+        }
     }
 
     #[test]

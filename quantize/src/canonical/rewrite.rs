@@ -122,14 +122,8 @@ impl Rewriter {
     }
 
     fn push(&mut self, op: &str, input: Vec<String>, output: &str, attribute: Vec<pb::AttributeProto>) {
-        self.nodes.push(pb::NodeProto {
-            name: output.to_owned(),
-            op_type: op.to_owned(),
-            input,
-            output: vec![output.to_owned()],
-            attribute,
-            ..Default::default()
-        });
+        let inputs: Vec<&str> = input.iter().map(String::as_str).collect();
+        self.nodes.push(onnx::node(op, &inputs, output, attribute));
     }
 
     fn floats(&self, name: &str) -> Result<Option<Vec<f32>>, QuantizeError> {

@@ -5,6 +5,7 @@ use super::object::Object;
 use super::pixels::{Colour, Layout};
 use crate::image::samples::Values;
 use crate::image::{GreyPlane, RadiographError, Windowing};
+use dicom_core::Tag;
 use dicom_dictionary_std::tags;
 
 /// Share of the pixels that may be darker than black, and of those brighter than white, where nothing says what is
@@ -39,23 +40,31 @@ impl Table {
     /// The first item of a sequence of tables.
     fn read(item: &Object, signed: bool) -> Result<Table, RadiographError> {
         let bad = || damaged("a look-up table cannot be read");
-        let descriptor = item.floats(tags::LUT_DESCRIPTOR);
-        let [count, first, bits] = descriptor[..] else { return Err(bad()) };
-        let data = item.bytes(tags::LUT_DATA).ok_or_else(bad)?;
+        let mut table = Table::of(item, tags::LUT_DESCRIPTOR, tags::LUT_DATA).ok_or_else(bad)?;
+        if signed && table.first >= 32_768.0 {
+            table.first -= 65_536.0;
+        }
+        Ok(table)
+    }
+
+    /// The table in `data`, as `descriptor` has it: entries (0 for 65,536), the value of the first, bits of each.
+    /// Entries of 8 bits may have a byte each, and a byte of padding behind them.
+    fn of(object: &Object, descriptor: Tag, data: Tag) -> Option<Table> {
+        let [count, first, bits] = object.floats(descriptor)[..] else { return None };
+        let data = object.bytes(data)?;
+        let bits = bits as u32;
         let count = match count as i64 & 0xFFFF {
             0 => 1 << 16,
             count => count as usize,
         };
-        let first = if signed && first >= 32_768.0 { first - 65_536.0 } else { first };
         let entries: Vec<u16> = match data.len() {
             len if len >= 2 * count => data.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).take(count).collect(),
-            len if bits == 8.0 && (count..=count + 1).contains(&len) => {
+            len if bits == 8 && (count..=count + 1).contains(&len) => {
                 data.iter().map(|b| u16::from(*b)).take(count).collect()
             }
-            _ => return Err(bad()),
+            _ => return None,
         };
-        let bits = bits as u32;
-        if !(8..=16).contains(&bits) || entries.is_empty() { Err(bad()) } else { Ok(Table { first, entries, bits }) }
+        (8..=16).contains(&bits).then_some(Table { first, entries, bits })
     }
 
     fn at(&self, value: f64) -> f64 {
@@ -204,30 +213,13 @@ pub fn render(object: &Object, layout: &Layout, values: &Values) -> Result<(Grey
         if inverted { 255 - grey } else { grey }
     };
     let table: Vec<u8> = (0..counts.len()).map(grey).collect();
-    let pixels = match values {
-        Values::Eight(values) => values.iter().map(|v| table[usize::from(*v)]).collect(),
-        Values::Sixteen(values) => values.iter().map(|v| table[usize::from(*v)]).collect(),
-    };
-    Ok((GreyPlane { width: layout.width, height: layout.height, pixels }, windowing))
+    Ok((plane(layout, values, &table), windowing))
 }
 
 /// The greys of a palette's indices (PS3.3, C.7.6.3.1.5 and C.7.6.3.1.6).
 pub fn of_palette(object: &Object, layout: &Layout, values: &Values) -> Result<GreyPlane, RadiographError> {
-    let bad = || damaged("its palette cannot be read");
-    let channel = |descriptor, data| -> Result<Table, RadiographError> {
-        let numbers = object.floats(descriptor);
-        let [count, first, bits] = numbers[..] else { return Err(bad()) };
-        let bytes = object.bytes(data).ok_or_else(bad)?;
-        let count = if count == 0.0 { 1 << 16 } else { count as usize };
-        let bits = bits as u32;
-        let entries: Vec<u16> = match bytes.len() {
-            len if len >= 2 * count => bytes.as_chunks().0.iter().map(|b| u16::from_le_bytes(*b)).take(count).collect(),
-            len if bits == 8 && (count..=count + 1).contains(&len) => bytes.iter().map(|b| u16::from(*b)).collect(),
-            _ => return Err(bad()),
-        };
-        let entries: Vec<u16> = entries.into_iter().take(count).collect();
-        if entries.len() != count || !matches!(bits, 8 | 16) { Err(bad()) } else { Ok(Table { first, entries, bits }) }
-    };
+    let channel =
+        |descriptor, data| Table::of(object, descriptor, data).ok_or_else(|| damaged("its palette cannot be read"));
     let red = channel(tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR, tags::RED_PALETTE_COLOR_LOOKUP_TABLE_DATA)?;
     let green =
         channel(tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DESCRIPTOR, tags::GREEN_PALETTE_COLOR_LOOKUP_TABLE_DATA)?;
@@ -238,9 +230,14 @@ pub fn of_palette(object: &Object, layout: &Layout, values: &Values) -> Result<G
         (255.0 * (0.2126 * share(&red) + 0.7152 * share(&green) + 0.0722 * share(&blue))).clamp(0.0, 255.0) as u8
     };
     let table: Vec<u8> = (0..1 << layout.stored).map(grey).collect();
+    Ok(plane(layout, values, &table))
+}
+
+/// Each of `values` as `table` has it.
+fn plane(layout: &Layout, values: &Values, table: &[u8]) -> GreyPlane {
     let pixels = match values {
         Values::Eight(values) => values.iter().map(|v| table[usize::from(*v)]).collect(),
         Values::Sixteen(values) => values.iter().map(|v| table[usize::from(*v)]).collect(),
     };
-    Ok(GreyPlane { width: layout.width, height: layout.height, pixels })
+    GreyPlane { width: layout.width, height: layout.height, pixels }
 }
