@@ -57,4 +57,56 @@ impl GreyPlane {
         Resizer::new().resize(&from, &mut to, &options).expect("equal pixel types and a crop inside the image");
         GreyPlane { width, height, pixels: to.into_vec() }
     }
+
+    /// How many pixels have each grey level.
+    pub fn histogram(&self) -> [u32; 256] {
+        let mut counts = [0; 256];
+        for p in &self.pixels {
+            counts[usize::from(*p)] += 1;
+        }
+        counts
+    }
+
+    /// The picture with the grey levels of `other`: each level becomes the one of the same rank there (histogram
+    /// matching).
+    pub fn with_histogram_of(&self, other: &GreyPlane) -> GreyPlane {
+        let from = self.histogram();
+        let to = other.histogram();
+        let mut table = [0u8; 256];
+        let mut level = 0;
+        let mut below = 0u64;
+        let mut reached = u64::from(to[0]) * self.pixels.len() as u64;
+        for (grey, count) in from.iter().enumerate() {
+            // The middle of this level's ranks, so that equal histograms change nothing.
+            let rank = (2 * below + u64::from(*count)) * other.pixels.len() as u64;
+            while 2 * reached < rank {
+                level += 1;
+                reached += u64::from(to[level]) * self.pixels.len() as u64;
+            }
+            table[grey] = level as u8;
+            below += u64::from(*count);
+        }
+        GreyPlane { pixels: self.pixels.iter().map(|p| table[usize::from(*p)]).collect(), ..*self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_has_its_own_histogram() {
+        let plane = GreyPlane::square(16, (0..=255).map(|i: u8| i / 3 * 2).collect());
+        assert_eq!(plane.with_histogram_of(&plane), plane);
+    }
+
+    #[test]
+    fn matching_keeps_the_order_and_takes_the_levels() {
+        let plane = GreyPlane::square(16, (0..=255).collect());
+        let other = GreyPlane::square(2, vec![10, 20, 20, 250]);
+        let matched = plane.with_histogram_of(&other);
+        assert!(matched.pixels.is_sorted());
+        assert_eq!([matched.pixels[0], matched.pixels[128], matched.pixels[255]], [10, 20, 250]);
+        assert_eq!(matched.histogram()[20], 128);
+    }
 }

@@ -8,24 +8,61 @@ use std::path::{Path, PathBuf};
 /// the same folder, `fsync`, then rename (POSIX `rename(2)` is atomic). A link stays, and the file that it leads to is
 /// written; a pipe or a device is written through.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let target = match std::fs::metadata(path) {
-        Ok(there) if there.is_dir() => return Err(io::Error::other("it is a folder")),
-        Ok(there) if !there.is_file() => return write_through(path, bytes),
-        Ok(_) => std::fs::canonicalize(path)?,
-        // Nothing is there, or a link that leads nowhere.
-        Err(_) => std::fs::read_link(path).map_or(path.to_owned(), |to| folder_of(path).join(to)),
+    Staged::new(path, bytes)?.persist()
+}
+
+/// Writes files that belong together, each as [`write_atomically`] does; none takes its name before all of them are
+/// on the disk. The error names the file.
+pub fn write_together(files: &[(&Path, &[u8])]) -> Result<(), (PathBuf, io::Error)> {
+    let named = |path: &Path| {
+        let path = path.to_owned();
+        move |e| (path, e)
     };
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o644));
+    let staged: Vec<Staged> =
+        files.iter().map(|(path, bytes)| Staged::new(path, bytes).map_err(named(path))).collect::<Result<_, _>>()?;
+    staged.into_iter().zip(files).try_for_each(|(staged, (path, _))| staged.persist().map_err(named(path)))
+}
+
+/// Bytes that are on the disk, but not yet under their name.
+enum Staged<'a> {
+    File {
+        temporary: tempfile::NamedTempFile,
+        target: PathBuf,
+    },
+    /// A pipe or a device has no other name.
+    Through {
+        path: &'a Path,
+        bytes: &'a [u8],
+    },
+}
+
+impl<'a> Staged<'a> {
+    fn new(path: &'a Path, bytes: &'a [u8]) -> io::Result<Staged<'a>> {
+        let target = match std::fs::metadata(path) {
+            Ok(there) if there.is_dir() => return Err(io::Error::other("it is a folder")),
+            Ok(there) if !there.is_file() => return Ok(Staged::Through { path, bytes }),
+            Ok(_) => std::fs::canonicalize(path)?,
+            // Nothing is there, or a link that leads nowhere.
+            Err(_) => std::fs::read_link(path).map_or(path.to_owned(), |to| folder_of(path).join(to)),
+        };
+        let mut builder = tempfile::Builder::new();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            builder.permissions(std::fs::Permissions::from_mode(0o644));
+        }
+        let mut temporary = builder.prefix(".hilum-").tempfile_in(folder_of(&target))?;
+        temporary.write_all(bytes)?;
+        temporary.as_file().sync_all()?;
+        Ok(Staged::File { temporary, target })
     }
-    let mut file = builder.prefix(".hilum-").tempfile_in(folder_of(&target))?;
-    file.write_all(bytes)?;
-    file.as_file().sync_all()?;
-    file.persist(&target).map_err(|e| e.error)?;
-    Ok(())
+
+    fn persist(self) -> io::Result<()> {
+        match self {
+            Staged::File { temporary, target } => temporary.persist(&target).map(|_| ()).map_err(|e| e.error),
+            Staged::Through { path, bytes } => write_through(path, bytes),
+        }
+    }
 }
 
 fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -132,6 +169,21 @@ mod tests {
         write_atomically(&path, b"second").unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"second");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn of_files_that_belong_together_none_changes_where_one_cannot() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = dir.path().join("a");
+        std::fs::write(&first, "old").unwrap();
+        let nowhere = dir.path().join("missing/b");
+        let (path, _) = write_together(&[(&first, b"new"), (&nowhere, b"new")]).unwrap_err();
+        assert_eq!(path, nowhere);
+        assert_eq!(std::fs::read(&first).unwrap(), b"old");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        let second = dir.path().join("b");
+        write_together(&[(&first, b"new"), (&second, b"new")]).unwrap();
+        assert!([first, second].iter().all(|path| std::fs::read(path).unwrap() == b"new"));
     }
 
     #[cfg(unix)]
