@@ -13,8 +13,18 @@ pub fn rng(seed: u64, epoch: usize, index: usize) -> ChaCha8Rng {
     rng
 }
 
-/// One random variant of `frame`.
-pub fn augment(frame: &GreyPlane, a: &Augment, rng: &mut impl Rng) -> GreyPlane {
+/// One random variant of `frames[index]`; the others may lend it their grey levels.
+pub fn augment(frames: &[GreyPlane], index: usize, a: &Augment, rng: &mut impl Rng) -> GreyPlane {
+    let frame = &frames[index];
+    if a.histogram_exchange > 0.0 && rng.random_bool(f64::from(a.histogram_exchange)) {
+        let other = &frames[rng.random_range(0..frames.len())];
+        return changed(&frame.with_histogram_of(other), a, rng);
+    }
+    changed(frame, a, rng)
+}
+
+/// One random variant of `frame` by itself.
+fn changed(frame: &GreyPlane, a: &Augment, rng: &mut impl Rng) -> GreyPlane {
     let mut signed = |range: f32| if range > 0.0 { rng.random_range(-range..=range) } else { 0.0 };
     let rotation = signed(a.rotation).to_radians();
     let zoom = 1.0 + signed(a.zoom);
@@ -27,6 +37,7 @@ pub fn augment(frame: &GreyPlane, a: &Augment, rng: &mut impl Rng) -> GreyPlane 
     let gamma = (1.0 + a.gamma).powf(signed(1.0));
     let flip = a.flip && rng.random_bool(0.5);
     let shrink = if a.blur > 0.0 && rng.random_bool(0.5) { rng.random_range(1.0..=1.0 + a.blur) } else { 1.0 };
+    let crop = if a.crop > 0.0 { Crop::draw(a.crop, rng) } else { Crop::WHOLE };
 
     let size = frame.width as usize;
     let centre = (frame.width as f32 - 1.0) / 2.0;
@@ -39,10 +50,10 @@ pub fn augment(frame: &GreyPlane, a: &Augment, rng: &mut impl Rng) -> GreyPlane 
             if flip {
                 u = -u;
             }
-            let u = u / (zoom * sx);
-            let v = v / (zoom * sy);
-            let source_x = cos * u - sin * v + centre + dx * frame.width as f32;
-            let source_y = sin * u + cos * v + centre + dy * frame.width as f32;
+            let u = u * crop.width / (zoom * sx);
+            let v = v * crop.height / (zoom * sy);
+            let source_x = cos * u - sin * v + centre + (dx + crop.dx) * frame.width as f32;
+            let source_y = sin * u + cos * v + centre + (dy + crop.dy) * frame.width as f32;
             out.push(sample(frame, source_x, source_y));
         }
     }
@@ -68,6 +79,33 @@ pub fn augment(frame: &GreyPlane, a: &Augment, rng: &mut impl Rng) -> GreyPlane 
         *p = value.round().clamp(0.0, 255.0) as u8;
     }
     out
+}
+
+/// A part of an image that is brought to the size of the whole ("Inception" crop, Szegedy et al. 2015).
+#[derive(Clone, Copy)]
+struct Crop {
+    /// Share of the width.
+    width: f32,
+    /// Share of the height.
+    height: f32,
+    /// The centre's distance from that of the image, as a share of the width.
+    dx: f32,
+    /// The same of the height.
+    dy: f32,
+}
+
+impl Crop {
+    const WHOLE: Crop = Crop { width: 1.0, height: 1.0, dx: 0.0, dy: 0.0 };
+
+    /// A part of `smallest` to all of the area, its sides as 3 : 4 to 4 : 3, anywhere inside.
+    fn draw(smallest: f32, rng: &mut impl Rng) -> Crop {
+        let area: f32 = rng.random_range(smallest..=1.0);
+        let aspect = (4.0f32 / 3.0).powf(rng.random_range(-1.0..=1.0));
+        let width = (area * aspect).sqrt().min(1.0);
+        let height = (area / aspect).sqrt().min(1.0);
+        let mut inside = |share: f32| rng.random_range(-0.5..=0.5) * (1.0 - share);
+        Crop { width, height, dx: inside(width), dy: inside(height) }
+    }
 }
 
 /// Bilinear sample; black outside.
@@ -102,14 +140,44 @@ mod tests {
 
     #[test]
     fn no_augmentation_changes_nothing() {
-        assert_eq!(augment(&frame(), &Augment::default(), &mut rng(1, 0, 0)), frame());
+        assert_eq!(augment(&[frame()], 0, &Augment::default(), &mut rng(1, 0, 0)), frame());
     }
 
     #[test]
     fn the_same_draw_gives_the_same_image_and_another_does_not() {
         let a = Augment { rotation: 10.0, noise: 5.0, blur: 1.0, flip: true, ..Default::default() };
-        let first = augment(&frame(), &a, &mut rng(1, 2, 3));
-        assert_eq!(first, augment(&frame(), &a, &mut rng(1, 2, 3)));
-        assert_ne!(first, augment(&frame(), &a, &mut rng(1, 2, 4)));
+        let first = augment(&[frame()], 0, &a, &mut rng(1, 2, 3));
+        assert_eq!(first, augment(&[frame()], 0, &a, &mut rng(1, 2, 3)));
+        assert_ne!(first, augment(&[frame()], 0, &a, &mut rng(1, 2, 4)));
+    }
+
+    #[test]
+    fn a_crop_lies_inside_of_the_image() {
+        let mut rng = rng(1, 0, 0);
+        for _ in 0..1000 {
+            let crop = Crop::draw(0.08, &mut rng);
+            assert!(crop.width <= 1.0 && crop.height <= 1.0 && crop.width * crop.height >= 0.08 * 0.9);
+            assert!(crop.dx.abs() + crop.width / 2.0 <= 0.5001 && crop.dy.abs() + crop.height / 2.0 <= 0.5001);
+        }
+    }
+
+    #[test]
+    fn a_crop_shows_a_part() {
+        let a = Augment { crop: 0.1, ..Default::default() };
+        let part = augment(&[frame()], 0, &a, &mut rng(1, 0, 0));
+        let span = |f: &GreyPlane| f.pixels.iter().max().unwrap() - f.pixels.iter().min().unwrap();
+        assert!(span(&part) < span(&frame()));
+    }
+
+    #[test]
+    fn exchanged_greys_are_those_of_another_image() {
+        let dark = GreyPlane::square(32, frame().pixels.iter().map(|p| p / 4).collect());
+        let a = Augment { histogram_exchange: 1.0, ..Default::default() };
+        let frames = [frame(), dark];
+        let mut seen: Vec<u8> =
+            (0..20).map(|i| *augment(&frames, 0, &a, &mut rng(1, 0, i)).pixels.iter().max().unwrap()).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, [62, 248]);
     }
 }

@@ -39,7 +39,7 @@ impl Images for Frames<'_> {
         let input = self.input;
         let side = input.size as usize;
         let image = |i: &usize| match self.augmenting {
-            Some(r) => normalise(&augment(&self.frames[*i], &r.augment, &mut rng(r.seed, epoch, *i)), input),
+            Some(r) => normalise(&augment(self.frames, *i, &r.augment, &mut rng(r.seed, epoch, *i)), input),
             None => normalise(&self.frames[*i], input),
         };
         let values: Vec<f32> = indices.par_iter().flat_map_iter(image).collect();

@@ -1,11 +1,14 @@
-//! When a run ends, and which epoch was the best.
+//! When a run ends, and which epoch's weights it keeps.
+
+use crate::recipe::Keep;
 
 /// Watches the validation loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EarlyStopping {
     /// Epochs without a better loss after which a run ends.
     patience: usize,
-    /// The best epoch so far, from 1; 0 before the first.
+    keep: Keep,
+    /// The epoch whose weights are kept so far, from 1; 0 before the first.
     pub best_epoch: usize,
     /// Its validation loss.
     pub best_loss: f64,
@@ -13,8 +16,8 @@ pub struct EarlyStopping {
 
 impl EarlyStopping {
     /// Nothing seen yet.
-    pub fn new(patience: usize) -> EarlyStopping {
-        EarlyStopping { patience, best_epoch: 0, best_loss: f64::INFINITY }
+    pub fn new(patience: usize, keep: Keep) -> EarlyStopping {
+        EarlyStopping { patience, keep, best_epoch: 0, best_loss: f64::INFINITY }
     }
 
     /// As it was when `best_epoch` was the best.
@@ -27,9 +30,9 @@ impl EarlyStopping {
         self.best_epoch > 0 && epoch > self.best_epoch + self.patience
     }
 
-    /// Takes note of an epoch's validation loss; true if it is the best so far.
+    /// Takes note of an epoch's validation loss; true if its weights are to be kept.
     pub fn observe(&mut self, epoch: usize, loss: f64) -> bool {
-        let best = loss < self.best_loss;
+        let best = self.keep == Keep::Last || loss < self.best_loss;
         if best {
             self.best_epoch = epoch;
             self.best_loss = loss;
@@ -44,10 +47,18 @@ mod tests {
 
     #[test]
     fn it_stops_after_as_many_epochs_as_it_has_patience() {
-        let mut stopping = EarlyStopping::new(2);
+        let mut stopping = EarlyStopping::new(2, Keep::Best);
         assert!(!stopping.stops_before(1));
         assert!(stopping.observe(1, 0.5) && !stopping.observe(2, 0.5) && !stopping.stops_before(3));
         assert!(!stopping.observe(3, 0.6) && stopping.stops_before(4));
         assert!(stopping.observe(3, 0.4) && !stopping.stops_before(5));
+    }
+
+    #[test]
+    fn a_run_that_keeps_the_last_goes_to_its_end() {
+        let mut stopping = EarlyStopping::new(1, Keep::Last);
+        assert!(stopping.observe(1, 0.5) && stopping.observe(2, 0.9) && stopping.observe(3, 0.9));
+        assert!(!stopping.stops_before(4));
+        assert_eq!(stopping.best_epoch, 3);
     }
 }

@@ -85,7 +85,7 @@ impl<'a> FrozenStages<'a> {
             let image = k / variants;
             let variant = k % variants;
             let frame = match augmenting {
-                Some(r) => &augment(&frames[image], &r.augment, &mut rng(r.seed, variant, image)),
+                Some(r) => &augment(frames, image, &r.augment, &mut rng(r.seed, variant, image)),
                 None => &frames[image],
             };
             let outputs = self.plan.run(&self.input_dims, &normalise(frame, self.input))?;
