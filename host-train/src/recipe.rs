@@ -25,6 +25,29 @@ pub struct Recipe {
     pub train: Train,
     /// How the threshold is chosen on the validation split.
     pub operating_point: OperatingPointRule,
+    /// What the model is judged on.
+    #[serde(default)]
+    pub validation: Validation,
+    /// Whose images it is trained on.
+    #[serde(default)]
+    pub population: Population,
+}
+
+/// What a model is judged on.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Validation {
+    /// Temperature and operating points are chosen on shifted validation images too: those of other hospitals are
+    /// shifted, and a threshold from images like the training images promises too much.
+    pub shifted: bool,
+}
+
+/// Whose images a model is trained on.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Population {
+    /// Youngest and oldest, in years.
+    pub ages: Option<[f32; 2]>,
 }
 
 fn one() -> u64 {
@@ -160,6 +183,12 @@ pub struct Augment {
     pub blur: f32,
     /// Noise of up to this many grey levels (standard deviation).
     pub noise: f32,
+    /// Smallest share of the area of a random part that is brought to full size; its sides are as 3 : 4 to 4 : 3. 0
+    /// leaves images whole.
+    pub crop: f32,
+    /// This share of the images get the grey-level histogram of a random training image of any class: hides what
+    /// exposure and processing give away of the label.
+    pub histogram_exchange: f32,
 }
 
 /// The optimisation: AdamW with cross-entropy.
@@ -186,6 +215,9 @@ pub struct Train {
     pub class_weights: bool,
     /// Stop after this many epochs without a better validation loss; the best weights are exported either way.
     pub patience: usize,
+    /// Which epoch's weights are exported.
+    #[serde(default)]
+    pub keep: Keep,
     /// Augmented copies of each image whose frozen features are kept; only for networks with frozen blocks.
     #[serde(default = "one_variant")]
     pub variants: usize,
@@ -193,6 +225,18 @@ pub struct Train {
 
 fn one_variant() -> usize {
     1
+}
+
+/// Which epoch's weights are exported.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// Those with the smallest validation loss.
+    #[default]
+    Best,
+    /// Those of the last epoch: where validation images resemble the training images more than those to come, their
+    /// loss tells little, and a schedule that ends near zero has settled. Patience does not end such a run.
+    Last,
 }
 
 /// Course of the learning rate.
@@ -258,6 +302,13 @@ impl Recipe {
         }
         if !(t.learning_rate > 0.0 && t.learning_rate < 1.0) {
             return Err("train.learning_rate must lie between 0 and 1".into());
+        }
+        let a = &self.augment;
+        if !(0.0..=1.0).contains(&a.crop) || !(0.0..=1.0).contains(&a.histogram_exchange) {
+            return Err("augment.crop and augment.histogram_exchange must lie between 0 and 1".into());
+        }
+        if self.population.ages.is_some_and(|[from, to]| !(0.0 <= from && from <= to && to < 200.0)) {
+            return Err("population.ages must be the youngest and the oldest age in years".into());
         }
         let size = self.input.size;
         if !(16..=1024).contains(&size)

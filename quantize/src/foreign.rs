@@ -1,7 +1,9 @@
 //! A contract for models that carry none: from a file the user writes, or assumed and said aloud.
 
 use crate::canonical::{Canonical, Squashing};
+use edge_runtime::domain::Domain;
 use edge_runtime::lower::input_shape;
+use edge_runtime::model::calibration::Calibration;
 use edge_runtime::model::contract::{
     Activation, Contract, ContractError, InputContract, OperatingPoint, Provenance, ResizeRule,
 };
@@ -172,6 +174,8 @@ pub fn contract(
             rule: rule.into(),
         },
         provenance: Provenance { name: name.to_owned(), version: "foreign".into(), ..Provenance::default() },
+        calibration: Calibration::default(),
+        domain: Domain::default(),
     };
     contract.check()?;
     check_outputs(canonical, &contract)?;

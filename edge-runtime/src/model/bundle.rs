@@ -1,18 +1,19 @@
 //! The device bundle, `model.hilum`: contract and integer network bound by one digest. `docs/bundle-format.md`
 //! specifies the bytes.
 
+use super::calibration::Calibration;
 use super::contract::{Activation, Contract, ContractError};
+use crate::domain::Domain;
 use crate::network::{Network, NetworkError};
 use crate::operators::Op;
-use crate::process::files::{hex, sha256, write_atomically};
+use crate::process::files::{hex, sha256};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
 
 /// The first eight bytes. The carriage return and line feed are there to be hurt by a text-mode transfer.
 pub const MAGIC: [u8; 8] = *b"HILUM\0\r\n";
-/// The newest format version, with independent findings; version 3, without them, and version 2, without float islands
-/// either, are read too. Version 1 had no dilation and fewer operators.
-pub const VERSION: u16 = 4;
+/// The newest format version, with calibration and domain; version 4, without them, version 3, without independent
+/// findings, and version 2, without float islands either, are read too. Version 1 had no dilation and fewer operators.
+pub const VERSION: u16 = 5;
 /// Bytes before the payload.
 pub const HEADER: usize = 48;
 
@@ -23,6 +24,13 @@ pub struct Bundle {
     pub contract: Contract,
     /// The network.
     pub network: Network,
+}
+
+/// What version 5 has behind the network.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct Extension {
+    calibration: Calibration,
+    domain: Domain,
 }
 
 /// Why a bundle is refused.
@@ -64,7 +72,11 @@ pub enum BundleError {
 impl Bundle {
     /// The bundle's bytes and the digest that names them, hexadecimal.
     pub fn encode(&self) -> (Vec<u8>, String) {
-        let payload = postcard::to_stdvec(self).expect("plain data always serialises");
+        let mut payload = postcard::to_stdvec(self).expect("plain data always serialises");
+        let extension = self.extension();
+        if extension != Extension::default() {
+            payload.extend(postcard::to_stdvec(&extension).expect("plain data always serialises"));
+        }
         let digest = sha256(&payload);
         let mut bytes = Vec::with_capacity(HEADER + payload.len());
         bytes.extend(MAGIC);
@@ -78,12 +90,19 @@ impl Bundle {
 
     /// The oldest version that has what the bundle holds, so that devices in the field read what they can run.
     fn version(&self) -> u16 {
+        if self.extension() != Extension::default() {
+            return 5;
+        }
         let has_islands = self.network.nodes.iter().any(|n| matches!(n.op, Op::Float(_)));
         match self.contract.activation {
             Activation::Independent => 4,
             Activation::Sigmoid | Activation::Softmax if has_islands => 3,
             Activation::Sigmoid | Activation::Softmax => 2,
         }
+    }
+
+    fn extension(&self) -> Extension {
+        Extension { calibration: self.contract.calibration.clone(), domain: self.contract.domain.clone() }
     }
 
     /// Checks and reads a bundle; also gives its digest. Nothing of the payload is believed before the digest matches.
@@ -109,8 +128,14 @@ impl Bundle {
         if digest != header[16..48] {
             return Err(BundleError::Digest);
         }
-        let (bundle, rest): (Bundle, &[u8]) =
-            postcard::take_from_bytes(payload).map_err(|e| BundleError::Content(e.to_string()))?;
+        let content = |e: postcard::Error| BundleError::Content(e.to_string());
+        let (mut bundle, mut rest): (Bundle, &[u8]) = postcard::take_from_bytes(payload).map_err(content)?;
+        if word(8) >= 5 {
+            let extension: Extension;
+            (extension, rest) = postcard::take_from_bytes(rest).map_err(content)?;
+            bundle.contract.calibration = extension.calibration;
+            bundle.contract.domain = extension.domain;
+        }
         if !rest.is_empty() {
             return Err(BundleError::Content("bytes are left over".into()));
         }
@@ -122,13 +147,6 @@ impl Bundle {
             ));
         }
         Ok((bundle, hex(&digest)))
-    }
-
-    /// Writes the bundle whole or not at all; gives its digest.
-    pub fn save(&self, path: &Path) -> std::io::Result<String> {
-        let (bytes, digest) = self.encode();
-        write_atomically(path, &bytes)?;
-        Ok(digest)
     }
 }
 
@@ -172,9 +190,29 @@ pub(crate) mod tests {
         assert_eq!((bytes[8], Bundle::decode(&bytes).unwrap()), (4, (b, digest)));
     }
 
+    /// With all that version 5 has.
+    fn calibrated() -> Bundle {
+        let mut b = tiny();
+        b.contract.calibration.temperature = 1.5;
+        b.contract.calibration.uncertain = Some([0.4, 0.6]);
+        b.contract.domain.ages = Some([1.0, 5.0]);
+        b
+    }
+
+    #[test]
+    fn calibration_and_domain_travel_behind_the_network() {
+        let (mut bytes, digest) = calibrated().encode();
+        assert_eq!((bytes[8], Bundle::decode(&bytes).unwrap()), (5, (calibrated(), digest)));
+        bytes[8] = 4;
+        assert!(matches!(Bundle::decode(&bytes), Err(BundleError::Content(_))));
+        let mut bad = calibrated();
+        bad.contract.domain.ages = Some([5.0, 1.0]);
+        assert!(matches!(Bundle::decode(&bad.encode().0), Err(BundleError::Contract(_))));
+    }
+
     #[test]
     fn every_flipped_bit_is_noticed() {
-        let (bytes, _) = tiny().encode();
+        let (bytes, _) = calibrated().encode();
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 1 << (at % 8);
@@ -184,7 +222,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_cut_is_noticed() {
-        let (bytes, _) = tiny().encode();
+        let (bytes, _) = calibrated().encode();
         assert!((0..bytes.len()).all(|n| Bundle::decode(&bytes[..n]).is_err()));
     }
 

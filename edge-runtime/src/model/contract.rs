@@ -3,6 +3,8 @@
 //! The contract travels with the weights, as ONNX `metadata_props` under `hilum.*` (one JSON value a key) and inside
 //! the bundle. Training writes it, quantisation re-tunes its operating point, the device obeys it.
 
+use super::calibration::Calibration;
+use crate::domain::Domain;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -122,6 +124,12 @@ pub struct Contract {
     pub operating_point: OperatingPoint,
     /// Where the model comes from.
     pub provenance: Provenance,
+    /// How far its probabilities can be believed. In bundles it stands behind the network.
+    #[serde(skip)]
+    pub calibration: Calibration,
+    /// What it was trained on. In bundles it stands behind the network.
+    #[serde(skip)]
+    pub domain: Domain,
 }
 
 /// Smallest and largest value seen in each activation tensor, by ONNX tensor name.
@@ -146,12 +154,22 @@ pub enum ContractError {
     Inconsistent(String),
 }
 
+/// A model has no operating point of this name.
+#[derive(Debug, thiserror::Error)]
+#[error("the model has no operating point called `{name}`; it has {known}")]
+pub struct ProfileError {
+    name: String,
+    known: String,
+}
+
 const INPUT: &str = "hilum.input";
 const LABELS: &str = "hilum.labels";
 const OUTPUT: &str = "hilum.output";
 const OPERATING_POINT: &str = "hilum.operating_point";
 const PROVENANCE: &str = "hilum.provenance";
 const RANGES: &str = "hilum.ranges";
+const CALIBRATION: &str = "hilum.calibration";
+const DOMAIN: &str = "hilum.domain";
 
 #[derive(Serialize, Deserialize)]
 struct Output {
@@ -170,6 +188,8 @@ impl Contract {
             (OUTPUT.into(), json(serde_json::to_string(&output))),
             (OPERATING_POINT.into(), json(serde_json::to_string(&self.operating_point))),
             (PROVENANCE.into(), json(serde_json::to_string(&self.provenance))),
+            (CALIBRATION.into(), json(serde_json::to_string(&self.calibration))),
+            (DOMAIN.into(), json(serde_json::to_string(&self.domain))),
         ]
     }
 
@@ -183,6 +203,8 @@ impl Contract {
             activation: output.activation,
             operating_point: parse(&get, OPERATING_POINT)?,
             provenance: parse(&get, PROVENANCE)?,
+            calibration: parse_optional(&get, CALIBRATION)?.unwrap_or_default(),
+            domain: parse_optional(&get, DOMAIN)?.unwrap_or_default(),
         };
         contract.check()?;
         Ok(contract)
@@ -216,7 +238,22 @@ impl Contract {
         if !(0.0..=1.0).contains(&self.operating_point.threshold) {
             return bad(format!("threshold {}", self.operating_point.threshold));
         }
-        Ok(())
+        self.calibration.check().and_then(|()| self.domain.check()).or_else(bad)
+    }
+
+    /// Decides at the operating point that [`Calibration::profiles`] calls `name` from now on.
+    pub fn select(&mut self, name: &str) -> Result<(), ProfileError> {
+        match self.calibration.profile(name) {
+            Some(point) => {
+                self.operating_point = point.clone();
+                Ok(())
+            }
+            None => {
+                let known: Vec<&str> = self.calibration.profiles.iter().map(|p| p.name.as_str()).collect();
+                let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+                Err(ProfileError { name: name.to_owned(), known })
+            }
+        }
     }
 
     /// Number of logits the network must give.
@@ -229,6 +266,7 @@ impl Contract {
 
     /// Probability of the positive label. `logits` holds [`Contract::logits`] values.
     pub fn probability(&self, logits: &[f32]) -> f32 {
+        let logits: Vec<f32> = logits.iter().map(|l| l / self.calibration.temperature).collect();
         match self.activation {
             Activation::Sigmoid => {
                 let p = logistic(logits[0]);
@@ -271,8 +309,15 @@ pub fn ranges_to_metadata(ranges: &ActivationRanges) -> (String, String) {
 
 /// Recorded activation ranges, or `None` where the model carries none.
 pub fn ranges_from_metadata(get: impl Fn(&str) -> Option<String>) -> Result<Option<ActivationRanges>, ContractError> {
-    match parse(&get, RANGES) {
-        Ok(r) => Ok(Some(r)),
+    parse_optional(&get, RANGES)
+}
+
+fn parse_optional<T: serde::de::DeserializeOwned>(
+    get: &impl Fn(&str) -> Option<String>,
+    key: &'static str,
+) -> Result<Option<T>, ContractError> {
+    match parse(get, key) {
+        Ok(value) => Ok(Some(value)),
         Err(ContractError::Missing(_)) => Ok(None),
         Err(e) => Err(e),
     }
@@ -289,6 +334,7 @@ fn parse<T: serde::de::DeserializeOwned>(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::model::calibration::Profile;
 
     pub(crate) fn example() -> Contract {
         Contract {
@@ -310,6 +356,8 @@ pub(crate) mod tests {
                 rule: "fixed".into(),
             },
             provenance: Provenance { name: "example".into(), ..Default::default() },
+            calibration: Calibration::default(),
+            domain: Domain::default(),
         }
     }
 
@@ -318,6 +366,37 @@ pub(crate) mod tests {
         let c = example();
         let m: BTreeMap<_, _> = c.to_metadata().into_iter().collect();
         assert_eq!(Contract::from_metadata(|k| m.get(k).cloned()).unwrap(), c);
+    }
+
+    #[test]
+    fn a_temperature_moves_probabilities_towards_one_half() {
+        let mut c = example();
+        let sharp = c.probability(&[0.0, 2.0]);
+        c.calibration.temperature = 2.0;
+        let p = c.probability(&[0.0, 2.0]);
+        assert!(p < sharp && (p - 1.0 / (1.0 + (-1f32).exp())).abs() < 1e-6);
+    }
+
+    #[test]
+    fn another_operating_point_is_chosen_by_name() {
+        let mut c = example();
+        let point = OperatingPoint { threshold: 0.1, ..c.operating_point.clone() };
+        c.calibration.profiles.push(Profile { name: "triage".into(), point });
+        let refused = c.select("rule-in").unwrap_err().to_string();
+        assert!(refused.contains("`rule-in`; it has triage"), "{refused}");
+        c.select("triage").unwrap();
+        assert_eq!(c.operating_point.threshold, 0.1);
+    }
+
+    #[test]
+    fn what_was_trained_on_travels_along() {
+        let mut c = example();
+        c.domain.ages = Some([1.0, 5.0]);
+        c.calibration.uncertain = Some([0.25, 0.5]);
+        let m: BTreeMap<_, _> = c.to_metadata().into_iter().collect();
+        assert_eq!(Contract::from_metadata(|k| m.get(k).cloned()).unwrap(), c);
+        c.domain.ages = Some([5.0, 1.0]);
+        assert!(c.check().is_err());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A model ready to read radiographs: the embedded default, a bundle, or an ONNX file.
 
 pub mod bundle;
+pub mod calibration;
 pub mod contract;
 mod input_codes;
 
@@ -104,7 +105,7 @@ enum Engine {
     },
 }
 
-/// The class activation map: evidence for each label at each place, in units of logits.
+/// The class activation map: evidence for each label at each place, in units of logits after the temperature.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ActivationMap {
     /// Columns.
@@ -265,6 +266,8 @@ impl Model {
     fn activation_map(&self, height: usize, width: usize, at: impl Fn(usize, usize) -> f32) -> ActivationMap {
         let labels = self.contract.logits();
         let positive = self.contract.positive as usize;
+        let temperature = self.contract.calibration.temperature;
+        let at = |pixel: usize, label: usize| at(pixel, label) / temperature;
         let evidence = (0..height * width).map(|pixel| {
             if labels == 1 {
                 return at(pixel, 0);

@@ -3,7 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod calibration;
 pub mod dataset;
+pub mod domain;
 pub mod evaluation;
 pub mod frames;
 mod labels;
@@ -12,6 +14,7 @@ pub mod metrics;
 pub mod operating_point;
 pub mod paths;
 pub mod readers;
+pub mod shifts;
 pub mod split;
 pub mod subgroups;
 

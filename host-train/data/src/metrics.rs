@@ -51,6 +51,17 @@ pub struct Metrics {
 }
 
 impl Metrics {
+    /// What a model's provenance keeps, each name behind `prefix`.
+    pub fn kept(&self, prefix: &str) -> Vec<(String, f64)> {
+        let kept = [
+            ("auroc", self.auroc),
+            ("accuracy", self.accuracy),
+            ("sensitivity", self.sensitivity),
+            ("specificity", self.specificity),
+        ];
+        kept.into_iter().filter_map(|(name, value)| value.map(|v| (format!("{prefix}{name}"), v))).collect()
+    }
+
     /// Metrics of `probabilities` against `labels` (true: positive).
     pub fn new(probabilities: &[f32], labels: &[bool], threshold: f32) -> Metrics {
         let c = confusion(probabilities, labels, threshold);

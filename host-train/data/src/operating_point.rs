@@ -13,6 +13,11 @@ pub enum OperatingPointRule {
         /// The sensitivity, 0 to 1.
         at_least: f64,
     },
+    /// The lowest threshold whose specificity is at least this.
+    Specificity {
+        /// The specificity, 0 to 1.
+        at_least: f64,
+    },
     /// The threshold with the largest sensitivity + specificity (Youden 1950).
     Youden,
 }
@@ -31,6 +36,7 @@ impl OperatingPointRule {
         let threshold = match self {
             OperatingPointRule::Youden => youden_threshold(probabilities, truths),
             OperatingPointRule::Sensitivity { at_least } => threshold_for_sensitivity(probabilities, truths, *at_least),
+            OperatingPointRule::Specificity { at_least } => threshold_for_specificity(probabilities, truths, *at_least),
         };
         let metrics = Metrics::new(probabilities, truths, threshold);
         let point = OperatingPoint {
@@ -50,22 +56,10 @@ impl OperatingPointRule {
             OperatingPointRule::Sensitivity { at_least } => {
                 format!("highest threshold with sensitivity of at least {at_least}")
             }
+            OperatingPointRule::Specificity { at_least } => {
+                format!("lowest threshold with specificity of at least {at_least}")
+            }
         }
-    }
-}
-
-impl Chosen {
-    /// What a model's provenance keeps of the metrics, each name behind `prefix`.
-    pub fn kept_metrics(&self, prefix: &str) -> Vec<(String, f64)> {
-        let metrics = &self.metrics;
-        let kept = [
-            ("val_auroc", metrics.auroc),
-            ("val_accuracy", metrics.accuracy),
-            ("val_sensitivity", metrics.sensitivity),
-            ("val_specificity", metrics.specificity),
-        ];
-        let defined = kept.into_iter().filter_map(|(name, value)| value.map(|v| (format!("{prefix}{name}"), v)));
-        defined.collect()
     }
 }
 
@@ -79,6 +73,17 @@ pub fn threshold_for_sensitivity(probabilities: &[f32], labels: &[bool], at_leas
         Some(lowest) => midpoint_below(probabilities, *lowest),
         None => 0.5,
     }
+}
+
+/// The lowest threshold whose specificity is at least `at_least`; halfway to the score below it.
+pub fn threshold_for_specificity(probabilities: &[f32], labels: &[bool], at_least: f64) -> f32 {
+    let mut negative: Vec<f32> = probabilities.iter().zip(labels).filter(|(_, l)| !**l).map(|(p, _)| *p).collect();
+    negative.sort_by(|a, b| b.total_cmp(a));
+    let alarms = ((1.0 - at_least) * negative.len() as f64 + 1e-9).floor() as usize;
+    let Some(highest) = negative.get(alarms) else { return 0.5 };
+    let above = probabilities.iter().copied().filter(|p| p > highest).fold(f32::INFINITY, f32::min);
+    // Nothing is above: nothing is called positive.
+    if above.is_finite() { (above + highest) / 2.0 } else { (highest + 1.0) / 2.0 }
 }
 
 /// The threshold with the largest sensitivity + specificity (Youden 1950); the middle of the gap it lies in.
@@ -117,6 +122,10 @@ mod tests {
         let t = threshold_for_sensitivity(&P, &L, 0.5);
         assert!(t > 0.4 && t < 0.8);
         assert!(youden_threshold(&P, &L) < 0.8);
+        let t = threshold_for_specificity(&P, &L, 1.0);
+        assert!(t > 0.4 && t < 0.8);
+        let t = threshold_for_specificity(&P, &L, 0.5);
+        assert!(t > 0.1 && t < 0.35);
     }
 
     #[test]
@@ -124,6 +133,6 @@ mod tests {
         let rule = OperatingPointRule::Sensitivity { at_least: 1.0 };
         let chosen = rule.choose(&P, &L, rule.in_words());
         assert_eq!((chosen.point.sensitivity, chosen.point.specificity, chosen.point.images), (1.0, 0.5, 4));
-        assert_eq!(chosen.kept_metrics("int8_")[2], ("int8_val_sensitivity".to_owned(), 1.0));
+        assert_eq!(chosen.metrics.kept("int8_val_")[2], ("int8_val_sensitivity".to_owned(), 1.0));
     }
 }

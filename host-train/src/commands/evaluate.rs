@@ -2,10 +2,12 @@
 
 use anyhow::{Context, Result};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use data::evaluation::probabilities;
+use data::evaluation::{SHIFT_SEED, probabilities};
 use data::metrics::{Metrics, printed};
+use data::shifts::{SHIFTS, Shift};
 use data::subgroups::{Subgroup, subgroups};
 use data::{Dataset, Item, Selection, Split, frames};
+use edge_runtime::domain::Descriptor;
 use edge_runtime::engine::Compute;
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::preprocess::preprocess;
@@ -14,6 +16,7 @@ use edge_runtime::model::Model;
 use edge_runtime::process::files::{check_outputs, write_atomically};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
+use rayon::prelude::*;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -31,6 +34,9 @@ pub struct Args {
     /// Decide at this threshold instead of the model's own
     #[arg(long)]
     threshold: Option<f32>,
+    /// Judge shifted images too: other exposures, sharpness, borders, and the grey levels of the other class
+    #[arg(long)]
+    shifts: bool,
     /// Write each image's probability here, as CSV
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
@@ -62,9 +68,12 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     let probabilities = probabilities(&model, &planes, |i| progress.step("evaluating", i, planes.len(), ""))?;
     let threshold = args.threshold.unwrap_or(model.contract.operating_point.threshold);
     let truths = dataset.truths(&items);
+    let images = Images { model: &model, frames: &planes, truths: &truths, threshold };
     let report = Report {
         metrics: Metrics::new(&probabilities, &truths, threshold),
         subgroups: subgroups(&items, &probabilities, &truths, threshold),
+        outside: outside(&images),
+        shifts: if args.shifts { shifts(&images, &progress)? } else { vec![] },
     };
     let scores = Scores { items, probabilities };
     if let Some(path) = &args.predictions {
@@ -85,6 +94,45 @@ struct Report {
     metrics: Metrics,
     /// On parts of the images, where their files say who they are of.
     subgroups: Vec<Subgroup>,
+    /// Share of the images that are unlike the training images, where the model knows those.
+    outside: Option<f64>,
+    /// On shifted images, where that was asked for.
+    shifts: Vec<Shifted>,
+}
+
+/// How the model did on images that were shifted.
+#[derive(Serialize)]
+struct Shifted {
+    /// What was done to them.
+    name: &'static str,
+    #[serde(flatten)]
+    metrics: Metrics,
+}
+
+/// What is judged.
+struct Images<'a> {
+    model: &'a Model,
+    frames: &'a [&'a GreyPlane],
+    truths: &'a [bool],
+    threshold: f32,
+}
+
+fn outside(images: &Images) -> Option<f64> {
+    let distribution = images.model.contract.domain.images.as_ref()?;
+    let is_outside = |frame: &&&GreyPlane| distribution.position(&Descriptor::of(frame)).distance > 1.0;
+    Some(images.frames.par_iter().filter(is_outside).count() as f64 / images.frames.len() as f64)
+}
+
+fn shifts(images: &Images, progress: &Reporter) -> Result<Vec<Shifted>> {
+    let total = SHIFTS.len() * images.frames.len();
+    let judged = |(k, shift): (usize, &Shift)| {
+        let changed = shift.apply(images.frames, images.truths, SHIFT_SEED);
+        let changed: Vec<&GreyPlane> = changed.iter().collect();
+        let done = |i| progress.step("evaluating shifted images", k * changed.len() + i, total, "");
+        let probabilities = probabilities(images.model, &changed, done)?;
+        Ok(Shifted { name: shift.name, metrics: Metrics::new(&probabilities, images.truths, images.threshold) })
+    };
+    SHIFTS.iter().enumerate().map(judged).collect()
 }
 
 /// What the model says of each image.
@@ -149,6 +197,16 @@ fn text(report: &Report, dataset: &Dataset, scores: &Scores, threshold: f32) -> 
         let [auroc, sensitivity, specificity] = [m.auroc, m.sensitivity, m.specificity].map(show);
         let figures = format!("AUROC {auroc}, sensitivity {sensitivity}, specificity {specificity}");
         lines.push(format!("{name:>16}: {} images, {figures}", m.n));
+    }
+    if let Some(share) = report.outside {
+        lines.push(format!("\n{:.1} % of the images are unlike the training images", share * 100.0));
+    }
+    if !report.shifts.is_empty() {
+        lines.push(format!("\n{:<26} {:>8} {:>12} {:>12}", "shift", "AUROC", "sensitivity", "specificity"));
+    }
+    for Shifted { name, metrics: m } in &report.shifts {
+        let [auroc, sensitivity, specificity] = [m.auroc, m.sensitivity, m.specificity].map(show);
+        lines.push(format!("{name:<26} {auroc:>8} {sensitivity:>12} {specificity:>12}"));
     }
     lines.push(format!("\n{STATEMENT}"));
     lines.join("\n")

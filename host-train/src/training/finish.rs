@@ -5,17 +5,19 @@ use super::material::Material;
 use super::{Options, Progress, TrainError};
 use crate::export;
 use crate::network::Network;
+use data::calibration::calibrate;
+use data::domain;
+use data::evaluation::answers;
 use data::metrics::Metrics;
-use edge_runtime::engine::{EngineError, FloatPlan, floats};
+use edge_runtime::domain::Domain;
 use edge_runtime::image::GreyPlane;
-use edge_runtime::image::preprocess::normalise;
+use edge_runtime::model::calibration::Calibration;
 use edge_runtime::model::contract::{
     Activation, ActivationRanges, Contract, InputContract, OperatingPoint, Provenance, ranges_to_metadata,
 };
+use edge_runtime::model::{Model, ModelError};
 use edge_runtime::onnx::{self, pb};
 use quantize::calibration;
-use rayon::prelude::*;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What finishing a run needs besides the network.
 pub struct Finish<'a> {
@@ -29,8 +31,8 @@ pub struct Finish<'a> {
     pub input: &'a InputContract,
 }
 
-/// Exports `network`, records activation ranges on training images, and chooses the operating point on what the
-/// device's engine gives for the validation images. Gives the metrics there.
+/// Exports `network`, records activation ranges on training images and what they look like, and chooses temperature and
+/// operating points on what the device's engine gives for the validation images. Gives the metrics there.
 pub fn finish(network: &Network, run: Finish, progress: &impl Progress) -> Result<Metrics, TrainError> {
     let recipe = &run.options.recipe;
     let labels = &run.options.dataset.labels;
@@ -39,19 +41,41 @@ pub fn finish(network: &Network, run: Finish, progress: &impl Progress) -> Resul
     let mut model = export::network(network, dims, labels.len(), &recipe.name, vec![]);
     let ranges = record_ranges(&model, &run, progress)?;
     let mut contract = contract(&run);
-    let probabilities = probabilities(&model, &contract, dims, &run.material.val.frames, progress)?;
-    let rule = &recipe.operating_point;
-    let truths = labels.truths(run.material.val.labels.iter().copied());
-    let chosen = rule.choose(&probabilities, &truths, rule.in_words());
-    contract.provenance.metrics = chosen.kept_metrics("").into_iter().collect();
-    contract.operating_point = chosen.point;
+    contract.domain.images = domain::fit(&run.material.train.frames, &run.material.val.frames);
+    if contract.domain.images.is_none() {
+        progress.line("too few images to tell which others are unlike them: the model will not mark those");
+    }
+    let metrics = judge(&model, &mut contract, &run, progress)?;
     for (key, value) in contract.to_metadata().into_iter().chain([ranges_to_metadata(&ranges)]) {
         onnx::set_metadata(&mut model, key, value);
     }
     onnx::save(&model, &run.folder.path().join("model.onnx"))?;
-    let text = serde_json::to_string_pretty(&chosen.metrics).expect("plain data serialises");
+    let text = serde_json::to_string_pretty(&metrics).expect("plain data serialises");
     run.folder.write("evaluation.json", &text)?;
-    Ok(chosen.metrics)
+    Ok(metrics)
+}
+
+/// Chooses temperature and operating points; gives the metrics on the validation images as they are.
+fn judge(
+    model: &pb::ModelProto,
+    contract: &mut Contract,
+    run: &Finish,
+    progress: &impl Progress,
+) -> Result<Metrics, TrainError> {
+    let recipe = &run.options.recipe;
+    let val = &run.material.val;
+    let frames: Vec<&GreyPlane> = val.frames.iter().collect();
+    let truths = run.options.dataset.labels.truths(val.labels.iter().copied());
+    let float = Model::of_onnx(model, contract.clone(), String::new(), 0).map_err(|reason| {
+        let path = run.folder.path().join("model.onnx");
+        ModelError { path, reason }
+    })?;
+    let shown = |done, of| progress.step("validation on the device's engine", done, of, "");
+    let answers = answers(&float, &frames, &truths, recipe.validation.shifted, shown)?;
+    let rule = &recipe.operating_point;
+    contract.calibration.shifted = recipe.validation.shifted;
+    let judged = calibrate(contract, &answers, rule, rule.in_words());
+    Ok(judged.keep(contract, ""))
 }
 
 /// The contract of the model, its operating point still to be chosen.
@@ -78,6 +102,8 @@ fn contract(run: &Finish) -> Contract {
             seed: options.recipe.seed,
             ..Default::default()
         },
+        calibration: Calibration::default(),
+        domain: Domain { ages: options.recipe.population.ages, images: None },
     }
 }
 
@@ -91,23 +117,4 @@ fn record_ranges(
     let sample: Vec<&GreyPlane> = frames.iter().step_by(step).take(calibration::IMAGES).collect();
     let done = |i: usize| progress.step("recording activation ranges", i, sample.len(), "");
     Ok(calibration::record(model, run.input, &sample, done)?)
-}
-
-fn probabilities(
-    model: &pb::ModelProto,
-    contract: &Contract,
-    dims: [usize; 4],
-    frames: &[GreyPlane],
-    progress: &impl Progress,
-) -> Result<Vec<f32>, TrainError> {
-    let plan = FloatPlan::new(model, Some(&[onnx::LOGITS.to_owned()]))?;
-    let done = AtomicUsize::new(0);
-    let one = |frame: &GreyPlane| {
-        let outputs = plan.run(&dims, &normalise(frame, &contract.input))?;
-        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-        progress.step("validation on the device's engine", done, frames.len(), "");
-        Ok(contract.probability(floats(&outputs[0])?))
-    };
-    let probabilities: Result<Vec<f32>, EngineError> = frames.par_iter().map(one).collect();
-    Ok(probabilities?)
 }

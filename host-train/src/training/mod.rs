@@ -26,6 +26,7 @@ use burn::tensor::Device;
 use data::frames::ReadError;
 use data::{Dataset, DatasetError};
 use edge_runtime::engine::EngineError;
+use edge_runtime::model::ModelError;
 use edge_runtime::onnx;
 use std::path::{Path, PathBuf};
 
@@ -97,6 +98,9 @@ pub enum TrainError {
     /// tract refuses the exported network.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The exported network and its contract do not belong together.
+    #[error(transparent)]
+    Model(#[from] ModelError),
     /// The model cannot be written.
     #[error(transparent)]
     Onnx(#[from] onnx::OnnxError),

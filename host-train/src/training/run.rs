@@ -11,6 +11,7 @@ use super::targets::Targets;
 use super::{Options, Progress, TrainError};
 use crate::network::{Network, WeightsError, values};
 use crate::optimizer::adamw;
+use crate::recipe::Keep;
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
@@ -127,7 +128,7 @@ impl Trainer<'_> {
         let train = &self.options.recipe.train;
         let mut now = Checkpoint {
             epoch: 0,
-            stopping: EarlyStopping::new(train.patience),
+            stopping: EarlyStopping::new(train.patience, train.keep),
             network,
             optimizer: adamw(train.weight_decay, self.options.operators),
         };
@@ -150,7 +151,7 @@ impl Trainer<'_> {
                 metrics.val_loss,
                 metrics.val_auroc,
                 metrics.seconds,
-                if metrics.best { ", best" } else { "" }
+                if metrics.best && train.keep == Keep::Best { ", best" } else { "" }
             ));
             folder.keep(&metrics, &now)?;
         }

@@ -5,7 +5,8 @@ use super::{LabelledImages, Plan};
 use crate::foreign::{self, ActivationSource, ContractFile, ContractSource};
 use crate::{calibration, canonical, qdq, standard};
 use anyhow::{Context, Result, bail};
-use data::evaluation::probabilities;
+use data::calibration::{Answers, calibrate as calibrate_contract};
+use data::evaluation::{answers, logits, probabilities};
 use data::metrics::Metrics;
 use data::operating_point::OperatingPointRule;
 use data::{Dataset, Item, Split, frames};
@@ -18,7 +19,7 @@ use edge_runtime::model::contract::{ActivationRanges, Contract, InputContract, r
 use edge_runtime::model::{Model, ModelError};
 use edge_runtime::onnx::{self, pb};
 use edge_runtime::operators::{Float, Op};
-use edge_runtime::process::files::sha256_hex;
+use edge_runtime::process::files::{sha256_hex, write_together};
 use edge_runtime::process::progress::Reporter;
 use std::path::{Path, PathBuf};
 
@@ -190,28 +191,28 @@ fn judge(
     let after = Model::of_bundle(bundle.clone(), String::new(), 0, compute).map_err(refused)?;
     let judged = labelled.of(split, &labelled.frames);
     let float_scores = probabilities(&before, &judged, |i| progress.step("float model", i, judged.len(), ""))?;
-    let all: Vec<&GreyPlane> = labelled.frames.iter().collect();
-    let int8_scores = probabilities(&after, &all, |i| progress.step("int8 model", i, all.len(), ""))?;
-    let val = labelled.of(Split::Val, labelled.truths.iter().copied());
+    let int8_logits = logits(&after, &judged, |i| progress.step("int8 model", i, judged.len(), ""))?;
+    let val = labelled.of(Split::Val, &labelled.frames);
     if !val.is_empty() {
-        retune(bundle, &labelled.of(Split::Val, int8_scores.iter().copied()), &val);
+        let truths = labelled.of(Split::Val, labelled.truths.iter().copied());
+        let shifted = bundle.contract.calibration.shifted;
+        let shown = |done, of| progress.step("operating point of the int8 model", done, of, "");
+        retune(&mut bundle.contract, &answers(&after, &val, &truths, shifted, shown)?);
     }
-    let scores = [float_scores, labelled.of(split, int8_scores)];
+    let int8_scores = int8_logits.iter().map(|logits| bundle.contract.probability(logits)).collect();
     let thresholds = [&float.contract, &bundle.contract].map(|c| c.operating_point.threshold);
     let truths = labelled.of(split, labelled.truths.iter().copied());
-    Ok(Judged { comparison: compare(split, scores, thresholds, &truths), retuned: !val.is_empty() })
+    let comparison = compare(split, [float_scores, int8_scores], thresholds, &truths);
+    Ok(Judged { comparison, retuned: !val.is_empty() })
 }
 
 /// A new model is a new operating point: the highest threshold that keeps the sensitivity the float model was chosen
 /// for.
-fn retune(bundle: &mut Bundle, probabilities: &[f32], truths: &[bool]) {
-    let contract = &mut bundle.contract;
+fn retune(contract: &mut Contract, answers: &Answers) {
     let target = f64::from(contract.operating_point.sensitivity);
     let in_words = format!("highest threshold with the float model's sensitivity, {target:.3}, on validation images");
     let rule = OperatingPointRule::Sensitivity { at_least: target - 1e-6 };
-    let chosen = rule.choose(probabilities, truths, in_words);
-    contract.provenance.metrics.extend(chosen.kept_metrics("int8_"));
-    contract.operating_point = chosen.point;
+    calibrate_contract(contract, answers, &rule, in_words).keep(contract, "int8_");
 }
 
 /// The float and the int8 model, each with its probabilities and its threshold.
@@ -242,8 +243,9 @@ fn write(
     standard::check(int8).with_context(|| {
         format!("{}: its int8 form would be no ONNX that other programs load; nothing is written", plan.model.display())
     })?;
-    onnx::save(int8, &plan.int8_onnx)?;
-    let digest = bundle.save(&plan.bundle).with_context(|| format!("{}", plan.bundle.display()))?;
+    let (bundle_bytes, digest) = bundle.encode();
+    write_together(&[(&plan.int8_onnx, &onnx::encode(int8)), (&plan.bundle, &bundle_bytes)])
+        .map_err(|(path, e)| anyhow::anyhow!("{}: {e}", path.display()))?;
     let file = |path: &Path| {
         let bytes = std::fs::metadata(path).map(|m| m.len()).unwrap_or(0);
         File { file: path.to_owned(), bytes }

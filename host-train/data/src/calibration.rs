@@ -1,0 +1,214 @@
+//! From what a model says of validation images to how far it can be believed: temperature, operating points, and the
+//! probabilities that a reader has to decide.
+
+use crate::metrics::Metrics;
+use crate::operating_point::OperatingPointRule;
+use edge_runtime::model::calibration::{Calibration, Profile};
+use edge_runtime::model::contract::Contract;
+
+/// Images below which the temperature stays 1.
+const FEWEST: usize = 100;
+/// The range of temperatures.
+const TEMPERATURES: [f32; 2] = [0.5, 5.0];
+/// Share of the images, those nearest to the operating point, that a reader has to decide.
+pub const UNCERTAIN: f64 = 0.1;
+
+/// Operating points that every model has besides its own.
+const PROFILES: [(&str, OperatingPointRule); 3] = [
+    ("triage", OperatingPointRule::Sensitivity { at_least: 0.98 }),
+    ("balanced", OperatingPointRule::Youden),
+    ("rule-in", OperatingPointRule::Specificity { at_least: 0.98 }),
+];
+
+/// What a model gave for validation images.
+pub struct Answers {
+    /// Logits of each image.
+    pub logits: Vec<Vec<f32>>,
+    /// Whether it shows what is looked for.
+    pub truths: Vec<bool>,
+    /// How many of these, the first, are the images as they are; the others are shifts of them.
+    pub images: usize,
+}
+
+impl Answers {
+    /// Probabilities as `contract` has them.
+    pub fn probabilities(&self, contract: &Contract) -> Vec<f32> {
+        self.logits.iter().map(|logits| contract.probability(logits)).collect()
+    }
+}
+
+/// How a calibrated model fares.
+pub struct Judged {
+    /// On the validation images as they are.
+    pub plain: Metrics,
+    /// On them and their shifts, where those were asked for.
+    pub shifted: Option<Metrics>,
+}
+
+impl Judged {
+    /// Keeps the figures in `contract`'s provenance, their names behind `prefix`; gives those on the images as they
+    /// are.
+    pub fn keep(self, contract: &mut Contract, prefix: &str) -> Metrics {
+        let shifted = self.shifted.iter().flat_map(|m| m.kept(&format!("{prefix}shifted_")));
+        contract.provenance.metrics.extend(self.plain.kept(&format!("{prefix}val_")).into_iter().chain(shifted));
+        self.plain
+    }
+}
+
+/// Fits all of `contract`'s calibration and its operating point to `answers`; `rule`, which `in_words` says, chooses
+/// the operating point.
+pub fn calibrate(contract: &mut Contract, answers: &Answers, rule: &OperatingPointRule, in_words: String) -> Judged {
+    contract.calibration = Calibration { shifted: contract.calibration.shifted, ..Calibration::default() };
+    contract.calibration.temperature = temperature(contract, answers);
+    let probabilities = answers.probabilities(contract);
+    let chosen = rule.choose(&probabilities, &answers.truths, in_words);
+    let profile = |(name, rule): &(&str, OperatingPointRule)| Profile {
+        name: (*name).into(),
+        point: rule.choose(&probabilities, &answers.truths, rule.in_words()).point,
+    };
+    contract.calibration.profiles = PROFILES.iter().map(profile).collect();
+    contract.calibration.uncertain = uncertain(&probabilities, &answers.truths, chosen.point.threshold);
+    contract.operating_point = chosen.point;
+    let images = answers.images;
+    contract.operating_point.images = images as u32;
+    let threshold = contract.operating_point.threshold;
+    Judged {
+        plain: Metrics::new(&probabilities[..images], &answers.truths[..images], threshold),
+        shifted: (images < probabilities.len()).then_some(chosen.metrics),
+    }
+}
+
+/// The temperature with the least cross-entropy (Guo et al. 2017), both classes weighed alike, found by golden-section
+/// search over its logarithm.
+fn temperature(contract: &Contract, answers: &Answers) -> f32 {
+    let positives = answers.truths.iter().filter(|t| **t).count();
+    let negatives = answers.truths.len() - positives;
+    if answers.truths.len() < FEWEST || positives == 0 || negatives == 0 {
+        return 1.0;
+    }
+    let loss = |log_temperature: f32| -> f64 {
+        let mut contract = contract.clone();
+        contract.calibration.temperature = log_temperature.exp();
+        let one = |(logits, truth): (&Vec<f32>, &bool)| {
+            let p = f64::from(contract.probability(logits)).clamp(1e-7, 1.0 - 1e-7);
+            if *truth { -p.ln() / positives as f64 } else { -(1.0 - p).ln() / negatives as f64 }
+        };
+        answers.logits.iter().zip(&answers.truths).map(one).sum()
+    };
+    let [mut low, mut high] = TEMPERATURES.map(f32::ln);
+    let golden = (5f32.sqrt() - 1.0) / 2.0;
+    for _ in 0..24 {
+        let left = high - golden * (high - low);
+        let right = low + golden * (high - low);
+        if loss(left) <= loss(right) {
+            high = right;
+        } else {
+            low = left;
+        }
+    }
+    ((low + high) / 2.0).exp()
+}
+
+/// Probabilities around `threshold`, as far in logits to either side, that hold [`UNCERTAIN`] of the images; `None`
+/// where no error is among them.
+fn uncertain(probabilities: &[f32], truths: &[bool], threshold: f32) -> Option<[f32; 2]> {
+    let logit = |p: f32| (p.clamp(1e-6, 1.0 - 1e-6) / (1.0 - p.clamp(1e-6, 1.0 - 1e-6))).ln();
+    let middle = logit(threshold);
+    let mut distances: Vec<(f32, bool)> = probabilities
+        .iter()
+        .zip(truths)
+        .map(|(p, truth)| ((logit(*p) - middle).abs(), (*p >= threshold) != *truth))
+        .collect();
+    distances.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let inside = (UNCERTAIN * distances.len() as f64) as usize;
+    if !distances[..inside].iter().any(|(_, is_error)| *is_error) {
+        return None;
+    }
+    let reach = distances[inside - 1].0;
+    let probability = |logit: f32| 1.0 / (1.0 + (-logit).exp());
+    Some([probability(middle - reach), probability(middle + reach)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edge_runtime::domain::Domain;
+    use edge_runtime::model::contract::{Activation, InputContract, OperatingPoint, Provenance, ResizeRule};
+
+    fn contract() -> Contract {
+        let input =
+            InputContract { size: 8, channels: 1, resize: ResizeRule::Stretch, mean: vec![0.0], std: vec![1.0] };
+        Contract {
+            input,
+            labels: vec!["no".into(), "yes".into()],
+            positive: 1,
+            activation: Activation::Sigmoid,
+            operating_point: OperatingPoint {
+                threshold: 0.5,
+                sensitivity: 0.0,
+                specificity: 0.0,
+                images: 0,
+                rule: String::new(),
+            },
+            provenance: Provenance::default(),
+            calibration: Calibration::default(),
+            domain: Domain::default(),
+        }
+    }
+
+    /// Images whose true probability is that of their logit divided by `sharpness`.
+    fn answers(sharpness: f32) -> Answers {
+        let logit = |i: usize| (i % 41) as f32 / 5.0 - 4.0;
+        let truth = |i: usize| {
+            let p = 1.0 / (1.0 + (-logit(i)).exp());
+            (i / 41) as f32 / 100.0 + 0.005 < p
+        };
+        Answers {
+            logits: (0..4100).map(|i| vec![logit(i) * sharpness]).collect(),
+            truths: (0..4100).map(truth).collect(),
+            images: 4100,
+        }
+    }
+
+    #[test]
+    fn overconfident_logits_get_their_temperature() {
+        for sharpness in [1.0, 2.0, 3.0] {
+            let mut contract = contract();
+            calibrate(&mut contract, &answers(sharpness), &OperatingPointRule::Youden, String::new());
+            let temperature = contract.calibration.temperature;
+            assert!((temperature / sharpness - 1.0).abs() < 0.05, "{temperature} for {sharpness}");
+        }
+    }
+
+    #[test]
+    fn the_uncertain_lie_around_the_operating_point_and_are_a_tenth() {
+        let mut contract = contract();
+        let answers = answers(1.0);
+        calibrate(&mut contract, &answers, &OperatingPointRule::Youden, String::new());
+        let [low, high] = contract.calibration.uncertain.unwrap();
+        let threshold = contract.operating_point.threshold;
+        assert!(low < threshold && threshold < high);
+        let inside = answers.probabilities(&contract).iter().filter(|p| (low..=high).contains(*p)).count();
+        assert!((300..=500).contains(&inside), "{inside}");
+    }
+
+    #[test]
+    fn nothing_is_uncertain_without_errors() {
+        let logits = (0..200).map(|i| vec![i as f32 - 99.5]).collect();
+        let answers = Answers { logits, truths: (0..200).map(|i| i >= 100).collect(), images: 200 };
+        let mut contract = contract();
+        calibrate(&mut contract, &answers, &OperatingPointRule::Youden, String::new());
+        assert_eq!(contract.calibration.uncertain, None);
+        contract.check().unwrap();
+    }
+
+    #[test]
+    fn profiles_keep_their_promises() {
+        let mut contract = contract();
+        calibrate(&mut contract, &answers(1.0), &OperatingPointRule::Youden, String::new());
+        let point = |name| contract.calibration.profile(name).unwrap();
+        assert!(point("triage").sensitivity >= 0.98 && point("rule-in").specificity >= 0.98);
+        assert!(point("triage").threshold < point("balanced").threshold);
+        assert!(point("balanced").threshold < point("rule-in").threshold);
+    }
+}
