@@ -3,6 +3,7 @@
 use crate::image::Origin;
 use crate::model::Model;
 use crate::stages::{Stage, StageTimes};
+use crate::suitability::Policy;
 use serde::{Deserialize, Serialize};
 
 /// The version of [`Record`]; another one means that a key changed its meaning or is gone.
@@ -37,6 +38,8 @@ pub enum Outcome {
 /// Why there is no finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
+    /// What speaks against the radiograph; `None` where it could not be read.
+    pub unsuitable: Option<Warning>,
     /// What is wrong and what to do, for a person.
     pub sentence: String,
 }
@@ -44,6 +47,8 @@ pub struct Refusal {
 /// What the network says of a radiograph, and how it came to it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
+    /// When the file was scanned, in seconds since 1970 (UTC).
+    pub time: i64,
     /// SHA-256 of the file, hexadecimal.
     pub sha256: String,
     /// The label that is looked for.
@@ -54,14 +59,22 @@ pub struct Finding {
     pub probability: f32,
     /// Probability at or above the operating point.
     pub positive: bool,
+    /// What a person is told.
+    pub answer: Answer,
     /// The operating point.
     pub operating_point: Decision,
+    /// Probabilities, both included, that a reader has to decide.
+    pub uncertain: Option<[f32; 2]>,
     /// The model.
     pub model: ModelId,
     /// The image.
     pub image: ImageInfo,
     /// What makes the finding doubtful.
     pub warnings: Vec<Warning>,
+    /// Distance from the model's training images as a share of the limit, if the model knows them.
+    pub domain_distance: Option<f32>,
+    /// What was done with doubts.
+    pub policy: Policy,
     /// Milliseconds that each stage took; 0 for those that did not run.
     pub latency_ms: StageTimes,
     /// Milliseconds that the board has for each stage.
@@ -70,45 +83,81 @@ pub struct Finding {
     pub board: String,
 }
 
-/// A reason to doubt a finding.
+/// What a person is told of a radiograph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Warning {
-    /// The picture looks like the negative of a radiograph.
-    Inverted,
-    /// The file says that it is no radiograph, or of another part of the body.
-    NotAChest,
-    /// The file says that the rays went from side to side.
-    Lateral,
+pub enum Answer {
+    /// What is looked for is suspected.
+    Positive,
+    /// There is no sign of it.
+    Negative,
+    /// Too close to call: a reader has to decide.
+    Uncertain,
 }
 
-impl Warning {
-    /// What is wrong and what to do, for a person.
-    pub fn sentence(self) -> &'static str {
-        match self {
-            Warning::Inverted => {
-                "the image looks like a negative (bone dark, air bright), which the model was not trained on: invert \
-                 it and scan it again"
-            }
-            Warning::NotAChest => {
-                "the file says that it is no radiograph of a chest, and the model knows nothing else: the finding \
-                 means nothing unless the file is wrong"
-            }
-            Warning::Lateral => {
-                "the file says that it is a lateral view, and the model was trained on frontal ones: scan the frontal \
-                 view"
-            }
+macro_rules! warnings {
+    ($($(#[$doc:meta])* $variant:ident, $words:literal, $sentence:literal;)*) => {
+        /// A reason to doubt a finding.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        pub enum Warning {
+            $($(#[$doc])* $variant,)*
         }
-    }
 
-    /// The same in a few words.
-    pub fn in_words(self) -> &'static str {
-        match self {
-            Warning::Inverted => "inverted image",
-            Warning::NotAChest => "not a chest",
-            Warning::Lateral => "lateral view",
+        impl Warning {
+            /// All of them.
+            pub const ALL: &[Warning] = &[$(Warning::$variant,)*];
+
+            /// What is wrong and what to do, for a person.
+            pub fn sentence(self) -> &'static str {
+                match self {
+                    $(Warning::$variant => $sentence,)*
+                }
+            }
+
+            /// The same in a few words.
+            pub fn in_words(self) -> &'static str {
+                match self {
+                    $(Warning::$variant => $words,)*
+                }
+            }
         }
-    }
+    };
+}
+
+warnings! {
+    /// The picture looks like the negative of a radiograph.
+    Inverted, "inverted image",
+    "the image looks like a negative (bone dark, air bright), which the model was not trained on: invert it and scan it \
+     again";
+    /// The file says that it is no radiograph, or of another part of the body.
+    NotAChest, "not a chest",
+    "the file says that it is no radiograph of a chest, and the model knows nothing else: the finding means nothing \
+     unless the file is wrong";
+    /// The file says that the rays went from side to side.
+    Lateral, "lateral view",
+    "the file says that it is a lateral view, and the model was trained on frontal ones: scan the frontal view";
+    /// The picture turned by quarters looks more like the training images.
+    Rotated, "lies on its side",
+    "the image seems to lie on its side or upside down, as the model's training images do not: turn it and scan it \
+     again";
+    /// Nearly all of the picture is black.
+    UnderExposed, "too dark",
+    "the image is nearly all black, so that lungs cannot be seen: expose or export it again";
+    /// Nearly all of the picture is white.
+    OverExposed, "too bright",
+    "the image is nearly all white, so that lungs cannot be seen: expose or export it again";
+    /// The picture has fewer pixels than the network looks at.
+    TooSmall, "too small",
+    "the image is less than half as large as the model's input, so that signs are lost: export it in full size";
+    /// The age in the file is not among those that the model was trained on.
+    AgeOutsideTraining, "age not trained on",
+    "the file says that the person is younger or older than those whose images the model was trained on: a reader has \
+     to look at it";
+    /// The picture is unlike the training images.
+    OutsideTraining, "unlike training",
+    "the image is unlike those that the model was trained on (another machine, age, position or cut, or no chest): a \
+     reader has to look at it";
 }
 
 /// The threshold of a decision, and how it fared on validation images.
@@ -156,16 +205,17 @@ impl Record {
 
     /// The record of a `file` of which nothing can be said.
     pub fn refused(file: String, sentence: String) -> Record {
-        Record::new(file, Outcome::Refusal(Refusal { sentence }))
+        Record::new(file, Outcome::Refusal(Refusal { unsuitable: None, sentence }))
     }
 }
 
 impl Finding {
     /// The finding in words, for a person.
     pub fn in_words(&self) -> String {
-        match self.positive {
-            true => format!("{} suspected", self.looked_for),
-            false => format!("no sign of {}", self.looked_for),
+        match self.answer {
+            Answer::Positive => format!("{} suspected", self.looked_for),
+            Answer::Negative => format!("no sign of {}", self.looked_for),
+            Answer::Uncertain => "uncertain, send to a reader".into(),
         }
     }
 
@@ -201,11 +251,14 @@ pub(crate) mod tests {
 
     pub(crate) fn example(positive: bool) -> Finding {
         Finding {
+            time: 1_795_762_800,
             sha256: "00".repeat(32),
             looked_for: "PNEUMONIA".into(),
             label: if positive { "PNEUMONIA" } else { "NORMAL" }.into(),
             probability: if positive { 0.93 } else { 0.08 },
             positive,
+            answer: if positive { Answer::Positive } else { Answer::Negative },
+            uncertain: Some([0.3, 0.5]),
             operating_point: Decision { threshold: 0.41, sensitivity: 0.95, specificity: 0.9, images: 784 },
             model: ModelId {
                 name: "mobilenet-v2".into(),
@@ -226,6 +279,8 @@ pub(crate) mod tests {
                 },
             },
             warnings: vec![],
+            domain_distance: Some(0.4),
+            policy: Policy::Warn,
             latency_ms: StageTimes { read: 2.0, decode: 30.0, infer: 10.0, ..StageTimes::default() },
             budget_ms: StageTimes {
                 read: 55.0,
@@ -242,7 +297,9 @@ pub(crate) mod tests {
     #[test]
     fn records_survive_the_log_format() {
         let finding = Record::new("a.png".into(), Outcome::Finding(example(true).into()));
-        for record in [finding, Record::refused("b.png".into(), "the file is empty".into())] {
+        let unsuitable = Refusal { unsuitable: Some(Warning::Rotated), sentence: Warning::Rotated.sentence().into() };
+        let unsuitable = Record::new("c.png".into(), Outcome::Refusal(unsuitable));
+        for record in [finding, unsuitable, Record::refused("b.png".into(), "the file is empty".into())] {
             let bytes = postcard::to_stdvec(&record).unwrap();
             assert_eq!(postcard::from_bytes::<Record>(&bytes).unwrap(), record);
         }

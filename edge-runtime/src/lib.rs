@@ -8,6 +8,7 @@
 pub mod board;
 pub mod commands;
 pub mod display;
+pub mod domain;
 pub mod engine;
 pub mod explain;
 pub mod finding;
@@ -21,3 +22,4 @@ pub mod process;
 pub mod report;
 pub mod scan;
 pub mod stages;
+pub mod suitability;

@@ -2,14 +2,15 @@
 
 use crate::board::Board;
 use crate::engine::EngineError;
-use crate::finding::{Decision, Finding, ImageInfo, ModelId, Outcome, Record, Warning};
+use crate::finding::{Answer, Decision, Finding, ImageInfo, ModelId, Outcome, Record, Refusal, Warning};
 use crate::image::guard;
-use crate::image::polarity::is_negative;
 use crate::image::preprocess::preprocess;
 use crate::image::source::{SourceFile, read_file};
-use crate::image::{Radiograph, RadiographError, View};
+use crate::image::{Radiograph, RadiographError};
 use crate::model::{Inference, Model};
 use crate::stages::{Stage, StageTimes};
+use crate::suitability::{Policy, suitability};
+use chrono::Utc;
 use std::path::Path;
 
 /// Why there is no finding.
@@ -18,9 +19,23 @@ pub enum ScanError {
     /// The file is no radiograph.
     #[error(transparent)]
     Radiograph(#[from] RadiographError),
+    /// The policy refuses what speaks against the radiograph.
+    #[error("{}", .0.sentence())]
+    Unsuitable(Warning),
     /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+/// What a scan needs besides the file.
+#[derive(Clone, Copy)]
+pub struct Setting<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// The board, whose budget is reported.
+    pub board: &'a Board,
+    /// What is done with radiographs that something speaks against.
+    pub policy: Policy,
 }
 
 /// A finding, and what its pictures are made from.
@@ -33,39 +48,46 @@ pub struct Scan {
 
 /// What a finding rests on.
 pub struct Evidence {
+    /// The file.
+    pub source: SourceFile,
     /// The radiograph.
     pub radiograph: Radiograph,
     /// What the network gave.
     pub inference: Inference,
 }
 
-/// Reads, decodes, preprocesses and infers `path` within `board`'s budget.
-pub fn scan(path: &Path, model: &Model, board: &Board) -> Result<Scan, ScanError> {
+/// Reads, decodes, preprocesses and infers `path`.
+pub fn scan(path: &Path, setting: Setting) -> Result<Scan, ScanError> {
     let mut times = StageTimes::default();
     let source = times.time(Stage::Read, || read_file(path))?;
-    scan_source(&source, times, model, board)
+    scan_source(source, times, setting)
 }
 
 /// As [`scan`], for a file in memory; `times` holds what reading it took.
-pub fn scan_source(
-    source: &SourceFile,
-    mut times: StageTimes,
-    model: &Model,
-    board: &Board,
-) -> Result<Scan, ScanError> {
-    let radiograph = times.time(Stage::Decode, || guard::decode(&source.bytes))?;
-    let frame = times.time(Stage::Preprocess, || preprocess(&radiograph.plane, &model.contract.input));
-    let warnings = times.time(Stage::Preprocess, || warnings(&radiograph));
-    let inference = times.time(Stage::Infer, || model.infer(&frame))?;
+pub fn scan_source(source: SourceFile, mut times: StageTimes, setting: Setting) -> Result<Scan, ScanError> {
+    let Setting { model, board, policy } = setting;
     let contract = &model.contract;
+    let radiograph = times.time(Stage::Decode, || guard::decode(&source.bytes))?;
+    let frame = times.time(Stage::Preprocess, || preprocess(&radiograph.plane, &contract.input));
+    let mut suitability = times.time(Stage::Preprocess, || suitability(&radiograph, &frame, contract));
+    match (policy, suitability.warnings.first()) {
+        (Policy::Refuse, Some(warning)) => return Err(ScanError::Unsuitable(*warning)),
+        (Policy::Ignore, _) => suitability.warnings.clear(),
+        (Policy::Refuse | Policy::Warn, _) => {}
+    }
+    let inference = times.time(Stage::Infer, || model.infer(&frame))?;
     let point = &contract.operating_point;
-    let positive = inference.probability >= point.threshold;
+    let probability = inference.probability;
+    let positive = probability >= point.threshold;
     let finding = Finding {
+        time: Utc::now().timestamp(),
         sha256: source.sha256.clone(),
         looked_for: contract.positive_label().to_owned(),
         label: if positive { contract.positive_label().to_owned() } else { contract.negative_label() },
-        probability: inference.probability,
+        probability,
         positive,
+        answer: answer(probability, positive, contract.calibration.uncertain),
+        uncertain: contract.calibration.uncertain,
         operating_point: Decision {
             threshold: point.threshold,
             sensitivity: point.sensitivity,
@@ -74,24 +96,22 @@ pub fn scan_source(
         },
         model: ModelId::of(model),
         image: ImageInfo { width: radiograph.plane.width, height: radiograph.plane.height, origin: radiograph.origin },
-        warnings,
+        warnings: suitability.warnings,
+        domain_distance: suitability.domain_distance,
+        policy,
         latency_ms: times,
         budget_ms: board.budget_ms,
         board: board.name.clone(),
     };
-    Ok(Scan { finding, evidence: Evidence { radiograph, inference } })
+    Ok(Scan { finding, evidence: Evidence { source, radiograph, inference } })
 }
 
-/// What makes a finding on `radiograph` doubtful.
-fn warnings(radiograph: &Radiograph) -> Vec<Warning> {
-    let acquisition = &radiograph.acquisition;
-    let is_other = acquisition.is_radiograph == Some(false) || acquisition.is_chest == Some(false);
-    let doubts = [
-        (Warning::NotAChest, is_other),
-        (Warning::Lateral, acquisition.view == Some(View::Lateral)),
-        (Warning::Inverted, is_negative(&radiograph.plane)),
-    ];
-    doubts.into_iter().filter(|(_, applies)| *applies).map(|(warning, _)| warning).collect()
+fn answer(probability: f32, positive: bool, uncertain: Option<[f32; 2]>) -> Answer {
+    match uncertain {
+        Some([low, high]) if (low..=high).contains(&probability) => Answer::Uncertain,
+        _ if positive => Answer::Positive,
+        _ => Answer::Negative,
+    }
 }
 
 /// The record of a scan of `path`.
@@ -99,6 +119,12 @@ pub fn record(path: &Path, scan: &Result<Scan, ScanError>) -> Record {
     let file = path.display().to_string();
     match scan {
         Ok(scan) => Record::new(file, Outcome::Finding(scan.finding.clone().into())),
-        Err(e) => Record::refused(file, e.to_string()),
+        Err(e) => {
+            let unsuitable = match e {
+                ScanError::Unsuitable(warning) => Some(*warning),
+                ScanError::Radiograph(_) | ScanError::Engine(_) => None,
+            };
+            Record::new(file, Outcome::Refusal(Refusal { unsuitable, sentence: e.to_string() }))
+        }
     }
 }

@@ -116,7 +116,8 @@ impl Board {
         Err(BoardError::Unknown { name: name.to_owned(), known })
     }
 
-    fn parse(name: &str, text: &str, path: &Path) -> Result<Board, BoardError> {
+    /// The board `name` that `text` describes; `path` is only named in errors.
+    pub fn parse(name: &str, text: &str, path: &Path) -> Result<Board, BoardError> {
         let bad = |reason: String| BoardError::File { path: path.to_owned(), reason };
         let board: Board = toml::from_str(text).map_err(|e| bad(e.to_string()))?;
         if !board.budget_ms.iter().all(|(_, ms)| ms.is_finite() && ms > 0.0) {

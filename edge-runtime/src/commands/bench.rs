@@ -12,8 +12,9 @@ use crate::process::files::sha256_hex;
 use crate::process::measure::{cpu_ms, peak_rss_mib, percentile};
 use crate::process::{Failure, Process, output};
 use crate::report::rounded;
-use crate::scan::{Scan, scan, scan_source};
+use crate::scan::{Scan, Setting, scan, scan_source};
 use crate::stages::{Stage, StageTimes};
+use crate::suitability::Policy;
 use anyhow::Context;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -151,7 +152,8 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let setup_ms = setup.wall_ms();
     let setup_cpu_ms = setup.cpu_ms();
     let Device { model, board } = &device;
-    let mut first = scan_source(&source, StageTimes::default(), model, board).map_err(Failure::work)?;
+    let setting = Setting { model, board, policy: Policy::Warn };
+    let mut first = scan_source(source, StageTimes::default(), setting).map_err(Failure::work)?;
     display::show(&mut first, model, board);
     let cold_start = ColdStart {
         scan: first,
@@ -160,7 +162,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     };
     let scans = measure(args.runs, |cpu: &mut Vec<f64>| {
         let clock = Clock::start();
-        let mut scan = scan(file.path(), model, board).map_err(Failure::work)?;
+        let mut scan = scan(file.path(), setting).map_err(Failure::work)?;
         display::show(&mut scan, model, board);
         cpu.push(clock.cpu_ms());
         Ok(scan.finding.latency_ms)
@@ -168,7 +170,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     // The network alone, one image after the other as other engines are timed: caches are warm, unlike in a scan.
     let frame = preprocess::preprocess(&cold_start.scan.evidence.radiograph.plane, &model.contract.input);
     let network = measure(args.runs, |cpu: &mut Vec<f64>| infer(model, &frame, cpu))?;
-    let report = Report::new(&args, &device, &source, &cold_start, &scans, &network);
+    let report = Report::new(&args, &device, &cold_start.scan.evidence.source, &cold_start, &scans, &network);
     match args.json {
         true => output::json(&report, false)?,
         false => output::line(text(&report, &device.board))?,

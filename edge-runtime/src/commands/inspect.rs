@@ -4,6 +4,7 @@ use super::load;
 use crate::engine::kernels;
 use crate::finding::STATEMENT;
 use crate::model::Model;
+use crate::model::calibration::{Calibration, Profile};
 use crate::model::contract::{Activation, InputContract, OperatingPoint, Provenance};
 use crate::network::{Network, Node};
 use crate::process::{Failure, Process, output};
@@ -32,6 +33,9 @@ struct Report<'a> {
     positive: u32,
     activation: Activation,
     operating_point: &'a OperatingPoint,
+    calibration: &'a Calibration,
+    ages: Option<[f32; 2]>,
+    knows_training_images: bool,
     provenance: &'a Provenance,
     heatmap: bool,
     kernel: &'static str,
@@ -75,6 +79,9 @@ impl<'a> Report<'a> {
             positive: contract.positive,
             activation: contract.activation,
             operating_point: &contract.operating_point,
+            calibration: &contract.calibration,
+            ages: contract.domain.ages,
+            knows_training_images: contract.domain.images.is_some(),
             provenance: &contract.provenance,
             heatmap: model.has_map(),
             kernel: model.kernel(),
@@ -126,6 +133,15 @@ fn text(report: &Report, positive_label: &str) -> String {
         n => format!("sensitivity {:.4}, specificity {:.4} on {n} images", point.sensitivity, point.specificity),
     };
     row("  validation", validation);
+    for Profile { name, point } in &report.calibration.profiles {
+        row(&format!("  {name}"), format!("probability {:.4}: {}", point.threshold, point.rule));
+    }
+    let uncertain = report.calibration.uncertain;
+    row("uncertain", uncertain.map_or("never".into(), |[low, high]| format!("from {low:.4} to {high:.4}")));
+    row("temperature", format!("{:.3}", report.calibration.temperature));
+    row("ages", report.ages.map_or("unknown".into(), |[from, to]| format!("trained on {from} to {to} years")));
+    let outside = if report.knows_training_images { "marked" } else { "not known to the model, so not marked" };
+    row("unlike training", outside.into());
     for (name, value) in &report.provenance.metrics {
         row(&format!("  {name}"), format!("{value:.4}"));
     }

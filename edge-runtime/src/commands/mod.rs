@@ -19,8 +19,12 @@ Exit codes:
   1  some images could not be read, or an output not written; the others were
   2  the command line was not understood
   3  the model was refused
+  4  `scan --policy refuse` refused some images; the others were read
 
 HILUM_KERNEL=NAME forces one of the integer kernels (see `inspect`).";
+
+/// Exit code where a policy refused images.
+const UNSUITABLE: u8 = 4;
 
 /// Reads chest radiographs for signs of pneumonia, on this machine alone.
 #[derive(Parser)]

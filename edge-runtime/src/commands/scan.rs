@@ -1,6 +1,6 @@
 //! `edge-runtime scan`.
 
-use super::{Device, DeviceArgs};
+use super::{Device, DeviceArgs, UNSUITABLE};
 use crate::display;
 use crate::explain::{Heat, overlay};
 use crate::finding::{Outcome, Record};
@@ -12,8 +12,9 @@ use crate::process::files::{check_outputs, write_atomically};
 use crate::process::progress::{Reporter, sentence};
 use crate::process::{Failure, Process, output};
 use crate::report;
-use crate::scan::{Scan, record, scan};
+use crate::scan::{Scan, ScanError, Setting, record, scan};
 use crate::stages::Stage;
+use crate::suitability::Policy;
 use anyhow::{Context, anyhow};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +31,13 @@ pub struct Args {
     images: Vec<PathBuf>,
     #[command(flatten)]
     device: DeviceArgs,
+    /// What to do with radiographs that are unlike what the model was trained on, not of a chest, lateral, inverted or
+    /// rotated
+    #[arg(long, value_enum, default_value_t)]
+    policy: Policy,
+    /// Decide at another operating point of the model (`inspect` lists them), such as triage, balanced or rule-in
+    #[arg(long, value_name = "NAME")]
+    profile: Option<String>,
     /// One line of JSON for each image
     #[arg(long)]
     json: bool,
@@ -39,16 +47,24 @@ pub struct Args {
     /// Write what the device's display shows (one image only)
     #[arg(long, value_name = "OUT.png")]
     screen: Option<PathBuf>,
+    /// Write each finding on a DICOM radiograph into this folder, as a picture and a structured report of the patient's
+    /// study
+    #[cfg(feature = "dicom")]
+    #[arg(long, value_name = "DIR")]
+    dicom_out: Option<PathBuf>,
 }
 
 /// What is to be done, checked.
 struct Plan {
     device: Device,
+    policy: Policy,
     files: Vec<PathBuf>,
     /// Paths that give no file, each with the reason.
     refused: Vec<(PathBuf, String)>,
     json: bool,
     pictures: Pictures,
+    #[cfg(feature = "dicom")]
+    dicom_out: Option<PathBuf>,
 }
 
 /// Which pictures are written besides.
@@ -65,7 +81,10 @@ struct Drawn {
 
 impl Args {
     fn plan(self, process: Process) -> Result<Plan, Failure> {
-        let device = self.device.open(process)?;
+        let mut device = self.device.open(process)?;
+        if let Some(name) = &self.profile {
+            device.model.contract.select(name).map_err(Failure::usage)?;
+        }
         let mut files = Vec::new();
         let mut refused = Vec::new();
         for path in self.images {
@@ -99,7 +118,16 @@ impl Args {
                  --heatmap out"
             )));
         }
-        Ok(Plan { device, files, refused, json: self.json, pictures })
+        Ok(Plan {
+            device,
+            policy: self.policy,
+            files,
+            refused,
+            json: self.json,
+            pictures,
+            #[cfg(feature = "dicom")]
+            dicom_out: self.dicom_out,
+        })
     }
 }
 
@@ -107,7 +135,9 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let plan = args.plan(process)?;
     let Device { model, board } = &plan.device;
     let progress = Reporter::new(plan.files.len() < 2);
+    let setting = Setting { model, board, policy: plan.policy };
     let mut failed = plan.refused.len();
+    let mut unsuitable = false;
     for (path, why) in &plan.refused {
         let record = Record::refused(path.display().to_string(), why.clone());
         plan.report(&record, &progress)?;
@@ -118,22 +148,27 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
         );
     }
     for (i, path) in plan.files.iter().enumerate() {
-        let mut scan = scan(path, model, board);
+        let mut scan = scan(path, setting);
         let pictures = scan.as_mut().ok().map(|scan| plan.draw(scan));
         let record = record(path, &scan);
         plan.report(&record, &progress)?;
-        let written = pictures.map(|pictures| plan.write(&pictures));
+        let written = pictures.map(|pictures| plan.write(&pictures).and_then(|()| plan.write_dicom(&scan, &progress)));
         match written {
             Some(Ok(())) => {}
             Some(Err(e)) => {
                 failed += 1;
                 eprintln!("edge-runtime: {}", sentence(&e));
             }
+            None if matches!(scan, Err(ScanError::Unsuitable(_))) => unsuitable = true,
             None => failed += 1,
         }
         progress.step("scanning", i + 1, plan.files.len(), "");
     }
-    Ok(u8::from(failed > 0))
+    Ok(match (failed, unsuitable) {
+        (0, false) => 0,
+        (0, true) => UNSUITABLE,
+        _ => 1,
+    })
 }
 
 impl Plan {
@@ -169,6 +204,26 @@ impl Plan {
             })
         });
         Drawn { heatmap, screen }
+    }
+
+    /// Writes the reports of a DICOM radiograph where they are asked for, and says where.
+    #[cfg(feature = "dicom")]
+    fn write_dicom(&self, scan: &Result<Scan, ScanError>, progress: &Reporter) -> anyhow::Result<()> {
+        let (Some(folder), Ok(scan)) = (&self.dicom_out, scan) else { return Ok(()) };
+        let heat = Heat::of(&scan.evidence.inference, scan.finding.operating_point.threshold);
+        let input = &self.device.model.contract.input;
+        let picture = overlay(&scan.evidence.radiograph.plane, heat.as_ref(), input, HEATMAP_SIDE);
+        let picture = display::annotated(&picture, &scan.finding);
+        let written = report::dicom::write(&scan.evidence.source.bytes, &scan.finding, &picture, folder)?;
+        for path in written {
+            progress.line(&format!("wrote {}", path.display()));
+        }
+        Ok(())
+    }
+
+    #[cfg(not(feature = "dicom"))]
+    fn write_dicom(&self, _: &Result<Scan, ScanError>, _: &Reporter) -> anyhow::Result<()> {
+        Ok(())
     }
 
     fn write(&self, drawn: &Drawn) -> anyhow::Result<()> {

@@ -1,9 +1,11 @@
 //! What the device's display shows. The drawing goes to any `embedded-graphics` target: a panel over SPI, a frame
 //! buffer, or [`Canvas`], which becomes a PNG.
 
+mod annotated;
 mod canvas;
 mod screen;
 
+pub use annotated::annotated;
 pub use canvas::Canvas;
 pub use screen::Screen;
 

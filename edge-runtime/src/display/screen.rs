@@ -1,6 +1,6 @@
 //! The finding's screen.
 
-use crate::finding::{DISCLAIMER, Finding};
+use crate::finding::{Answer, DISCLAIMER, Finding};
 use crate::image::Picture;
 use embedded_graphics::mono_font::ascii::{FONT_5X8, FONT_6X10, FONT_8X13_BOLD, FONT_9X18_BOLD};
 use embedded_graphics::mono_font::{MonoFont, MonoTextStyle};
@@ -77,12 +77,14 @@ impl Screen<'_> {
         D: DrawTarget<Color = Rgb565>,
     {
         let finding = self.finding;
-        let colour = if finding.positive || !finding.warnings.is_empty() { ALARM } else { CALM };
+        let is_calm = finding.answer == Answer::Negative && finding.warnings.is_empty();
+        let colour = if is_calm { CALM } else { ALARM };
         fill(target, column, TOP, room, 4, colour)?;
         let label = finding.looked_for.as_str();
-        let words = match finding.positive {
-            true => [label, "suspected"],
-            false => ["No sign of", label],
+        let words = match finding.answer {
+            Answer::Positive => [label, "suspected"],
+            Answer::Negative => ["No sign of", label],
+            Answer::Uncertain => ["Uncertain:", "ask a reader"],
         };
         let mut line = TOP + 12;
         for part in words {
@@ -96,6 +98,9 @@ impl Screen<'_> {
         line += 34;
         fill(target, column, line, room, 8, PANEL)?;
         let along = |share: f32| (room as f32 * share.clamp(0.0, 1.0)) as i32;
+        if let Some([low, high]) = finding.uncertain {
+            fill(target, column + along(low), line + 9, along(high) - along(low), 2, ALARM)?;
+        }
         fill(target, column, line, along(finding.probability), 8, colour)?;
         let mark = column + along(finding.operating_point.threshold);
         Line::new(Point::new(mark, line - 3), Point::new(mark, line + 10))
@@ -168,7 +173,14 @@ mod tests {
     #[test]
     fn screens_look_as_they_were_approved() {
         let doubtful = Finding { warnings: vec![Warning::Inverted], ..example(false) };
-        for (name, finding) in [("positive", example(true)), ("negative", example(false)), ("doubtful", doubtful)] {
+        let uncertain = Finding { answer: Answer::Uncertain, probability: 0.44, ..example(true) };
+        let findings = [
+            ("positive", example(true)),
+            ("negative", example(false)),
+            ("doubtful", doubtful),
+            ("uncertain", uncertain),
+        ];
+        for (name, finding) in findings {
             let got = draw(320, 240, &finding);
             let path = format!("{}/golden/screen-{name}.png", env!("CARGO_MANIFEST_DIR"));
             if std::env::var_os("HILUM_APPROVE").is_some() {

@@ -7,7 +7,7 @@
 pub mod decode;
 pub mod depth;
 #[cfg(feature = "dicom")]
-mod dicom;
+pub(crate) mod dicom;
 pub mod folder;
 mod format;
 pub mod guard;

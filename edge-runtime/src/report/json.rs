@@ -1,23 +1,31 @@
 //! A record as one line of JSON, which `docs/finding.md` specifies.
 
 use super::rounded;
-use crate::finding::{DISCLAIMER, Finding, ModelId, Outcome, Record, Warning};
+use crate::finding::{Answer, DISCLAIMER, Finding, ModelId, Outcome, Record, Refusal, Warning};
 use crate::image::Format;
 use crate::stages::{Stage, StageTimes};
+use crate::suitability::Policy;
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 #[derive(Serialize)]
 struct FindingLine<'a> {
     schema: u32,
     file: &'a str,
+    time: String,
     sha256: &'a str,
     label: &'a str,
     probability: f32,
     threshold: f32,
     positive: bool,
+    answer: Answer,
+    distance: f32,
+    uncertain: Option<[f32; 2]>,
     model: &'a ModelId,
     image: Image,
-    warnings: Vec<WarningEntry>,
+    warnings: Vec<Reason>,
+    domain_distance: Option<f32>,
+    policy: Policy,
     latency_ms: Latency,
     budget_ms: f64,
     within_budget: bool,
@@ -35,7 +43,7 @@ struct Image {
 }
 
 #[derive(Serialize)]
-struct WarningEntry {
+struct Reason {
     code: Warning,
     sentence: &'static str,
 }
@@ -51,7 +59,23 @@ struct Latency {
 struct RefusalLine<'a> {
     schema: u32,
     file: &'a str,
+    refusal: RefusalEntry<'a>,
     error: &'a str,
+    disclaimer: &'static str,
+}
+
+#[derive(Serialize)]
+struct RefusalEntry<'a> {
+    code: Code,
+    sentence: &'a str,
+}
+
+/// Why there is no finding.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Code {
+    Unsuitable(Warning),
+    Unreadable(&'static str),
 }
 
 /// `record` as one line, without its end.
@@ -59,11 +83,24 @@ pub fn line(record: &Record) -> String {
     let Record { schema, file, outcome } = record;
     let line = match outcome {
         Outcome::Finding(finding) => serde_json::to_string(&finding_line(*schema, file, finding)),
-        Outcome::Refusal(refusal) => {
-            serde_json::to_string(&RefusalLine { schema: *schema, file, error: &refusal.sentence })
-        }
+        Outcome::Refusal(Refusal { unsuitable, sentence }) => serde_json::to_string(&RefusalLine {
+            schema: *schema,
+            file,
+            refusal: RefusalEntry {
+                code: unsuitable.map_or(Code::Unreadable("unreadable"), Code::Unsuitable),
+                sentence,
+            },
+            error: sentence,
+            disclaimer: DISCLAIMER,
+        }),
     };
     line.expect("plain data always serialises")
+}
+
+/// RFC 3339, UTC.
+fn time(seconds: i64) -> String {
+    let time = DateTime::<Utc>::from_timestamp(seconds, 0).unwrap_or_default();
+    time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 fn finding_line<'a>(schema: u32, file: &'a str, finding: &'a Finding) -> FindingLine<'a> {
@@ -75,11 +112,15 @@ fn finding_line<'a>(schema: u32, file: &'a str, finding: &'a Finding) -> Finding
     FindingLine {
         schema,
         file,
+        time: time(finding.time),
         sha256: &finding.sha256,
         label: &finding.label,
         probability: finding.probability,
         threshold: finding.operating_point.threshold,
         positive: finding.positive,
+        answer: finding.answer,
+        distance: finding.probability - finding.operating_point.threshold,
+        uncertain: finding.uncertain,
         model: &finding.model,
         image: Image {
             width: image.width,
@@ -88,7 +129,9 @@ fn finding_line<'a>(schema: u32, file: &'a str, finding: &'a Finding) -> Finding
             bits_used: image.origin.bits_used,
             assumed: image.origin.assumptions(),
         },
-        warnings: finding.warnings.iter().map(|w| WarningEntry { code: *w, sentence: w.sentence() }).collect(),
+        warnings: finding.warnings.iter().map(|w| Reason { code: *w, sentence: w.sentence() }).collect(),
+        domain_distance: finding.domain_distance,
+        policy: finding.policy,
         latency_ms: Latency { stages, total: rounded(finding.latency_ms.total()) },
         budget_ms: finding.budget(),
         within_budget: finding.within_budget(),
@@ -109,11 +152,12 @@ mod tests {
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(
             keys.join(" "),
-            "schema file sha256 label probability threshold positive model image warnings latency_ms budget_ms \
-             within_budget board disclaimer"
+            "schema file time sha256 label probability threshold positive answer distance uncertain model image warnings \
+             domain_distance policy latency_ms budget_ms within_budget board disclaimer"
         );
         assert_eq!(value["latency_ms"]["total"], 42.0);
         assert_eq!(value["image"]["format"], "JPEG");
+        assert_eq!(value["time"], "2026-11-27T07:00:00Z");
         let doubtful = Finding { warnings: vec![Warning::Inverted], ..example(false) };
         let record = Record::new("a.jpeg".into(), Outcome::Finding(doubtful.into()));
         let value: serde_json::Value = serde_json::from_str(&line(&record)).unwrap();
@@ -123,6 +167,12 @@ mod tests {
     #[test]
     fn a_refusal_says_why() {
         let record = Record::refused("b.png".into(), "the file is empty".into());
-        assert_eq!(line(&record), r#"{"schema":1,"file":"b.png","error":"the file is empty"}"#);
+        let value: serde_json::Value = serde_json::from_str(&line(&record)).unwrap();
+        assert_eq!(value["refusal"]["code"], "unreadable");
+        assert_eq!([&value["refusal"]["sentence"], &value["error"]], ["the file is empty"; 2]);
+        let refusal = Refusal { unsuitable: Some(Warning::NotAChest), sentence: "no chest".into() };
+        let value: serde_json::Value =
+            serde_json::from_str(&line(&Record::new("b.dcm".into(), Outcome::Refusal(refusal)))).unwrap();
+        assert_eq!(value["refusal"]["code"], "not-a-chest");
     }
 }

@@ -1,5 +1,7 @@
 //! Records as people and machines read them.
 
+#[cfg(feature = "dicom")]
+pub mod dicom;
 pub mod json;
 pub mod text;
 

@@ -1,6 +1,6 @@
 //! A finding as a person reads it in a terminal.
 
-use crate::finding::{Finding, STATEMENT};
+use crate::finding::{Answer, Finding, STATEMENT};
 
 /// `finding` of `file`, on a board whose title is `board`.
 pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
@@ -17,12 +17,18 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
         ),
     };
     let relation = if finding.positive { "at or above" } else { "below" };
+    let band = match (finding.answer, finding.uncertain) {
+        (Answer::Uncertain, Some([low, high])) => {
+            format!("  Uncertain    between {low:.3} and {high:.3} errors were frequent on validation images\n")
+        }
+        _ => String::new(),
+    };
     let assumed: Vec<String> =
         finding.image.origin.assumptions().iter().map(|a| format!("  Assumed      {a}\n")).collect();
     let warnings: Vec<String> = finding.warnings.iter().map(|w| format!("  Warning      {}\n", w.sentence())).collect();
     let fits = if finding.within_budget() { "within" } else { "OVER" };
     format!(
-        "{file}\n  Finding      {}\n{}  Probability  {:.3}, {relation} the operating point {:.3} ({basis})\n  \
+        "{file}\n  Finding      {}\n{}  Probability  {:.3}, {relation} the operating point {:.3} ({basis})\n{band}  \
          Latency      {} = {total:.1} ms, {fits} the {:.0} ms budget of {board}\n{}  \
          {STATEMENT}",
         finding.in_words(),
@@ -38,7 +44,7 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
 #[cfg(test)]
 mod tests {
     use crate::finding::tests::example;
-    use crate::finding::{Finding, Warning};
+    use crate::finding::{Answer, Finding, Warning};
 
     #[test]
     fn a_person_reads_the_finding_and_that_it_is_none() {
@@ -47,6 +53,9 @@ mod tests {
         let doubtful = Finding { warnings: vec![Warning::Inverted], ..example(false) };
         let lines = super::finding("a.jpeg", &doubtful, "This computer");
         assert!(lines.lines().nth(2).is_some_and(|l| l.contains("Warning") && l.contains("negative")), "{lines}");
+        let unclear = Finding { answer: Answer::Uncertain, probability: 0.42, ..example(true) };
+        let lines = super::finding("a.jpeg", &unclear, "This computer");
+        assert!(lines.contains("uncertain, send to a reader") && lines.contains("between 0.300 and 0.500"), "{lines}");
         assert!(text.contains("read 2.0 + decode 30.0 + infer 10.0 = 42.0 ms, within the 455 ms budget"), "{text}");
     }
 }

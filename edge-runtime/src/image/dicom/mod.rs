@@ -14,7 +14,9 @@ mod syntax;
 
 use super::decode::{Acquisition, Sex, View};
 use super::{Basis, Format, GreyPlane, Origin, Photometric, Radiograph, RadiographError, Windowing};
+use chrono::NaiveDate;
 use dicom_dictionary_std::tags;
+use dicom_object::InMemDicomObject;
 use object::Object;
 use pixels::{Colour, Layout};
 
@@ -33,6 +35,12 @@ fn truncated() -> RadiographError {
 /// Decodes the file `bytes`. A parser that panics is a file that is refused.
 pub fn read(bytes: &[u8]) -> Result<Radiograph, RadiographError> {
     std::panic::catch_unwind(|| decode(bytes)).unwrap_or_else(|_| Err(damaged("its decoder gave up")))
+}
+
+/// All elements of the file `bytes`, for reports about it. A parser that panics is a file that is refused.
+pub fn header(bytes: &[u8]) -> Result<InMemDicomObject, RadiographError> {
+    let read = || Object::read(bytes).map(Object::into_elements);
+    std::panic::catch_unwind(read).unwrap_or_else(|_| Err(damaged("its decoder gave up")))
 }
 
 fn decode(bytes: &[u8]) -> Result<Radiograph, RadiographError> {
@@ -95,11 +103,23 @@ fn acquisition(object: &Object) -> Acquisition {
         "M" => Some(Sex::Male),
         _ => None,
     });
-    Acquisition { is_radiograph, is_chest, view, sex, age_days: object.word(tags::PATIENT_AGE).and_then(|a| days(&a)) }
+    let age_days = object.word(tags::PATIENT_AGE).and_then(|age| days(&age)).or_else(|| days_since_birth(object));
+    Acquisition { is_radiograph, is_chest, view, sex, age_days }
 }
 
-/// Days of an age string (PS3.5, 6.2, `AS`): three digits and a unit.
+/// Days from the date of birth to that of the study.
+fn days_since_birth(object: &Object) -> Option<u32> {
+    let date = |tag| NaiveDate::parse_from_str(&object.word(tag)?, "%Y%m%d").ok();
+    let days = date(tags::STUDY_DATE)?.signed_duration_since(date(tags::PATIENT_BIRTH_DATE)?).num_days();
+    u32::try_from(days).ok().filter(|days| *days < 130 * 366)
+}
+
+/// Days of an age string (PS3.5, 6.2, `AS`): three digits and a unit. A number alone, which the standard does not know
+/// and machines write, is of years.
 fn days(age: &str) -> Option<u32> {
+    if let Ok(years) = age.parse::<u32>() {
+        return (years < 130).then_some(years * 365);
+    }
     let (number, unit) = age.split_at_checked(age.len().checked_sub(1)?)?;
     let number: u32 = number.parse().ok().filter(|n| *n < 1000)?;
     match unit {
@@ -108,5 +128,16 @@ fn days(age: &str) -> Option<u32> {
         "M" => Some(number * 30),
         "Y" => Some(number * 365),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::days;
+
+    #[test]
+    fn ages_have_units_or_are_of_years() {
+        let read = ["004Y", "018M", "003W", "010D", "62", "999", "abc", "Y", ""].map(days);
+        assert_eq!(read, [Some(1460), Some(540), Some(21), Some(10), Some(62 * 365), None, None, None, None]);
     }
 }

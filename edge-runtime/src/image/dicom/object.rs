@@ -119,6 +119,11 @@ impl Object {
         }
     }
 
+    /// The elements.
+    pub fn into_elements(self) -> InMemDicomObject {
+        self.elements
+    }
+
     /// The element `tag`, unless it is absent or empty.
     fn element(&self, tag: Tag) -> Option<&InMemElement> {
         self.elements.element_opt(tag).ok().flatten()
