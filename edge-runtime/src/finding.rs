@@ -128,8 +128,8 @@ macro_rules! warnings {
 warnings! {
     /// The picture looks like the negative of a radiograph.
     Inverted, "inverted image",
-    "the image looks like a negative (bone dark, air bright), which the model was not trained on: invert it and scan it \
-     again";
+    "the image looks like a negative (bone dark, air bright), which the model was not trained on: invert it and scan \
+     it again";
     /// The file says that it is no radiograph, or of another part of the body.
     NotAChest, "not a chest",
     "the file says that it is no radiograph of a chest, and the model knows nothing else: the finding means nothing \

@@ -1,6 +1,6 @@
 //! Whether a model can say anything of a radiograph: what speaks against it, and what is done then.
 
-use crate::domain::Descriptor;
+use crate::domain::Change;
 use crate::finding::Warning;
 use crate::image::polarity::is_negative;
 use crate::image::{GreyPlane, Radiograph, View};
@@ -37,15 +37,16 @@ const EXPOSURE: [u8; 2] = [50, 190];
 pub fn suitability(radiograph: &Radiograph, frame: &GreyPlane, contract: &Contract) -> Suitability {
     let acquisition = &radiograph.acquisition;
     let domain = &contract.domain;
-    let position = domain.images.as_ref().map(|images| images.position(&Descriptor::of(frame)));
+    let position = domain.position(frame);
+    let change = position.and_then(|p| p.change);
     let [dark, bright] = exposure(frame);
     let plane = &radiograph.plane;
     let is_outside = position.is_some_and(|p| p.distance > 1.0);
     let doubts = [
         (Warning::NotAChest, acquisition.is_radiograph == Some(false) || acquisition.is_chest == Some(false)),
         (Warning::Lateral, acquisition.view == Some(View::Lateral)),
-        (Warning::Inverted, is_negative(plane)),
-        (Warning::Rotated, position.is_some_and(|p| p.is_turned)),
+        (Warning::Inverted, change == Some(Change::Inverted) || change.is_none() && is_negative(plane)),
+        (Warning::Rotated, change == Some(Change::Turned)),
         (Warning::UnderExposed, dark),
         (Warning::OverExposed, bright),
         (Warning::TooSmall, 2 * plane.width.min(plane.height) < contract.input.size),

@@ -9,10 +9,11 @@ use crate::image::source::STDIN;
 use crate::image::{Format, Picture};
 use crate::model::ModelFormat;
 use crate::process::files::{check_outputs, write_atomically};
+use crate::process::ordered::in_order;
 use crate::process::progress::{Reporter, sentence};
 use crate::process::{Failure, Process, output};
 use crate::report;
-use crate::scan::{Scan, ScanError, Setting, record, scan};
+use crate::scan::{Scan, Setting, record, scan};
 use crate::stages::Stage;
 use crate::suitability::Policy;
 use anyhow::{Context, anyhow};
@@ -38,6 +39,9 @@ pub struct Args {
     /// Decide at another operating point of the model (`inspect` lists them), such as triage, balanced or rule-in
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
+    /// Images that are scanned at once; 0 is one for each processor. Each is timed as it runs, beside the others
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
+    jobs: u32,
     /// One line of JSON for each image
     #[arg(long)]
     json: bool,
@@ -58,6 +62,8 @@ pub struct Args {
 struct Plan {
     device: Device,
     policy: Policy,
+    /// At least 1.
+    jobs: usize,
     files: Vec<PathBuf>,
     /// Paths that give no file, each with the reason.
     refused: Vec<(PathBuf, String)>,
@@ -121,6 +127,7 @@ impl Args {
         Ok(Plan {
             device,
             policy: self.policy,
+            jobs: jobs(self.jobs),
             files,
             refused,
             json: self.json,
@@ -131,39 +138,57 @@ impl Args {
     }
 }
 
+fn jobs(asked: u32) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n as usize,
+    }
+}
+
+/// What came of an image, and of what was to be written for it.
+struct Done {
+    record: Record,
+    written: anyhow::Result<Vec<PathBuf>>,
+}
+
 pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let plan = args.plan(process)?;
-    let Device { model, board } = &plan.device;
     let progress = Reporter::new(plan.files.len() < 2);
-    let setting = Setting { model, board, policy: plan.policy };
     let mut failed = plan.refused.len();
     let mut unsuitable = false;
     for (path, why) in &plan.refused {
         let record = Record::refused(path.display().to_string(), why.clone());
         plan.report(&record, &progress)?;
     }
-    if !plan.json && model.format == ModelFormat::OnnxF32 {
+    if !plan.json && plan.device.model.format == ModelFormat::OnnxF32 {
         eprintln!(
             "hint: this model runs in float; `quantize` makes it a quarter of the size and more than twice as fast"
         );
     }
-    for (i, path) in plan.files.iter().enumerate() {
-        let mut scan = scan(path, setting);
-        let pictures = scan.as_mut().ok().map(|scan| plan.draw(scan));
-        let record = record(path, &scan);
-        plan.report(&record, &progress)?;
-        let written = pictures.map(|pictures| plan.write(&pictures).and_then(|()| plan.write_dicom(&scan, &progress)));
-        match written {
-            Some(Ok(())) => {}
-            Some(Err(e)) => {
-                failed += 1;
-                eprintln!("edge-runtime: {}", sentence(&e));
+    let mut count = 0;
+    in_order(
+        plan.files.len(),
+        plan.jobs,
+        |i| plan.scan(&plan.files[i]),
+        |done| {
+            plan.report(&done.record, &progress)?;
+            match done.written {
+                Ok(files) => files.iter().for_each(|file| eprintln!("wrote {}", file.display())),
+                Err(e) => {
+                    failed += 1;
+                    eprintln!("edge-runtime: {}", sentence(&e));
+                }
             }
-            None if matches!(scan, Err(ScanError::Unsuitable(_))) => unsuitable = true,
-            None => failed += 1,
-        }
-        progress.step("scanning", i + 1, plan.files.len(), "");
-    }
+            match &done.record.outcome {
+                Outcome::Finding(_) => {}
+                Outcome::Refusal(refusal) if refusal.unsuitable.is_some() => unsuitable = true,
+                Outcome::Refusal(_) => failed += 1,
+            }
+            count += 1;
+            progress.step("scanning", count, plan.files.len(), "");
+            Ok::<(), Failure>(())
+        },
+    )?;
     Ok(match (failed, unsuitable) {
         (0, false) => 0,
         (0, true) => UNSUITABLE,
@@ -172,6 +197,19 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
 }
 
 impl Plan {
+    /// Scans a file and writes what was asked for besides.
+    fn scan(&self, path: &Path) -> Done {
+        let Device { model, board } = &self.device;
+        let mut scan = scan(path, Setting { model, board, policy: self.policy });
+        let drawn = scan.as_mut().ok().map(|scan| self.draw(scan));
+        let record = record(path, &scan);
+        let written = match (&scan, drawn) {
+            (Ok(scan), Some(drawn)) => self.write(&drawn).and_then(|()| self.write_dicom(scan)),
+            _ => Ok(vec![]),
+        };
+        Done { record, written }
+    }
+
     /// Says what came of an image: on stdout, and what went wrong on stderr too.
     fn report(&self, record: &Record, progress: &Reporter) -> Result<(), Failure> {
         if self.json {
@@ -206,24 +244,21 @@ impl Plan {
         Drawn { heatmap, screen }
     }
 
-    /// Writes the reports of a DICOM radiograph where they are asked for, and says where.
+    /// Writes the reports of a DICOM radiograph where they are asked for; gives their files.
     #[cfg(feature = "dicom")]
-    fn write_dicom(&self, scan: &Result<Scan, ScanError>, progress: &Reporter) -> anyhow::Result<()> {
-        let (Some(folder), Ok(scan)) = (&self.dicom_out, scan) else { return Ok(()) };
-        let heat = Heat::of(&scan.evidence.inference, scan.finding.operating_point.threshold);
+    fn write_dicom(&self, scan: &Scan) -> anyhow::Result<Vec<PathBuf>> {
+        let Some(folder) = &self.dicom_out else { return Ok(vec![]) };
+        let evidence = &scan.evidence;
+        let heat = Heat::of(&evidence.inference, scan.finding.operating_point.threshold);
         let input = &self.device.model.contract.input;
-        let picture = overlay(&scan.evidence.radiograph.plane, heat.as_ref(), input, HEATMAP_SIDE);
+        let picture = overlay(&evidence.radiograph.plane, heat.as_ref(), input, HEATMAP_SIDE);
         let picture = display::annotated(&picture, &scan.finding);
-        let written = report::dicom::write(&scan.evidence.source.bytes, &scan.finding, &picture, folder)?;
-        for path in written {
-            progress.line(&format!("wrote {}", path.display()));
-        }
-        Ok(())
+        Ok(report::dicom::write(&evidence.source.bytes, &scan.finding, &picture, folder)?.to_vec())
     }
 
     #[cfg(not(feature = "dicom"))]
-    fn write_dicom(&self, _: &Result<Scan, ScanError>, _: &Reporter) -> anyhow::Result<()> {
-        Ok(())
+    fn write_dicom(&self, _: &Scan) -> anyhow::Result<Vec<PathBuf>> {
+        Ok(vec![])
     }
 
     fn write(&self, drawn: &Drawn) -> anyhow::Result<()> {

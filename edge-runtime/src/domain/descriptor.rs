@@ -23,6 +23,19 @@ const CONTRAST_FLOOR: f32 = 5.0;
 /// Numbers in a descriptor.
 pub const LENGTH: usize = QUANTILES.len() + OCTAVES * (3 + GRID * GRID) + 8 + CELLS * CELLS;
 
+/// Where each kind of number stands in [`Descriptor::values`].
+pub const PARTS: [(&str, std::ops::Range<usize>); 4] = {
+    let sharpness = QUANTILES.len();
+    let borders = sharpness + OCTAVES * (3 + GRID * GRID);
+    let places = borders + 8;
+    [
+        ("grey levels", 0..sharpness),
+        ("sharpness", sharpness..borders),
+        ("borders", borders..places),
+        ("brightness by place", places..LENGTH),
+    ]
+};
+
 /// What a picture looks like.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Descriptor {

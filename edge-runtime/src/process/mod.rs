@@ -2,6 +2,7 @@
 
 pub mod files;
 pub mod measure;
+pub mod ordered;
 pub mod output;
 pub mod progress;
 

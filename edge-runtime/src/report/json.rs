@@ -152,8 +152,8 @@ mod tests {
         let keys: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
         assert_eq!(
             keys.join(" "),
-            "schema file time sha256 label probability threshold positive answer distance uncertain model image warnings \
-             domain_distance policy latency_ms budget_ms within_budget board disclaimer"
+            "schema file time sha256 label probability threshold positive answer distance uncertain model image \
+             warnings domain_distance policy latency_ms budget_ms within_budget board disclaimer"
         );
         assert_eq!(value["latency_ms"]["total"], 42.0);
         assert_eq!(value["image"]["format"], "JPEG");

@@ -1,38 +1,86 @@
 //! What training images look like, as the device remembers it.
 
-use edge_runtime::domain::{Descriptor, Distribution, LENGTH};
-use edge_runtime::image::GreyPlane;
+use crate::discriminant::Discriminant;
+use crate::triangle::{cholesky, inverse};
+use edge_runtime::domain::{Contrast, Descriptor, Distribution, Domain, LENGTH, PARTS};
+use edge_runtime::image::{GreyPlane, Rectangle};
 use rayon::prelude::*;
 
 /// Training images for each number of a descriptor, below which nothing is fitted.
 const IMAGES_A_NUMBER: usize = 4;
 /// Validation images that are needed to choose the limit.
 const VALIDATION_IMAGES: usize = 100;
-/// Share of the validation images that lie beyond the limit.
-pub const BEYOND: f64 = 0.015;
+/// Share of the validation images that lie beyond each of the two limits.
+pub const BEYOND: f64 = 0.0075;
+/// Parts of a descriptor that the rule for others looks at: how a person is built, not how bright an image is.
+const LOOKED_AT: [&str; 2] = ["sharpness", "brightness by place"];
 /// Added to the diagonal of the correlation matrix: directions in which training images hardly differ are not trusted
 /// (ridge regularisation).
 const RIDGE: f64 = 1e-2;
 
-/// Fits the distribution of `train`, with the limit beyond which [`BEYOND`] of `validation` lie; `None` where there are
-/// too few images for that.
-pub fn fit(train: &[GreyPlane], validation: &[GreyPlane]) -> Option<Distribution> {
+/// Fits to `train` what a device shall remember of it, with limits chosen on `validation`, and what tells `others`,
+/// images of people that the model is not for, apart; nothing where there are too few images for that.
+pub fn fit(train: &[GreyPlane], validation: &[GreyPlane], others: &[GreyPlane]) -> Domain {
     if train.len() < IMAGES_A_NUMBER * LENGTH || validation.len() < VALIDATION_IMAGES {
-        return None;
+        return Domain::default();
     }
-    let describe = |frame: &GreyPlane| Descriptor::of(frame);
-    let rows: Vec<Vec<f32>> = train.par_iter().map(|frame| describe(frame).values()).collect();
-    let mut distribution = of_rows(&rows)?;
-    let distance = |frame: &GreyPlane| distribution.distance(&describe(frame));
-    let mut distances: Vec<f32> = validation.par_iter().map(distance).collect();
-    distances.sort_by(f32::total_cmp);
-    let beyond = (BEYOND * distances.len() as f64) as usize;
-    distribution.limit = distances[distances.len() - 1 - beyond].max(f32::MIN_POSITIVE);
-    Some(distribution)
+    let describe = |frames: &[GreyPlane]| -> Vec<Descriptor> { frames.par_iter().map(Descriptor::of).collect() };
+    let rows: Vec<Vec<f32>> = describe(train).iter().map(Descriptor::values).collect();
+    let validation = describe(validation);
+    let variants: Vec<GreyPlane> =
+        others.par_iter().enumerate().flat_map_iter(|(i, o)| variants(o, i, train)).collect();
+    let others: Vec<Vec<f32>> = describe(&variants).iter().map(Descriptor::values).collect();
+    Domain {
+        ages: None,
+        images: distribution(&rows).map(|images| {
+            let limit = limit(validation.iter().map(|d| images.distance(d)), BEYOND);
+            Distribution { limit: limit.max(f32::MIN_POSITIVE), ..images }
+        }),
+        others: contrast(&rows, &others, &validation),
+    }
+}
+
+/// The value that `share` of `values` exceed.
+fn limit(values: impl Iterator<Item = f32>, share: f64) -> f32 {
+    let mut values: Vec<f32> = values.collect();
+    values.sort_by(f32::total_cmp);
+    let beyond = (share * values.len() as f64) as usize;
+    values[values.len() - 1 - beyond]
+}
+
+/// `frame` as it is and as other machines and hands would have made it, so that no rule rests on its greys or its cut:
+/// with the greys of training images, and parts of it.
+fn variants(frame: &GreyPlane, number: usize, train: &[GreyPlane]) -> Vec<GreyPlane> {
+    let donor = |k: usize| &train[(number * 37 + k * 1009) % train.len()];
+    let part = |width: f64, height: f64| {
+        let whole = frame.whole();
+        let width = whole.width * width;
+        let height = whole.height * height;
+        let middle = Rectangle { left: (whole.width - width) / 2.0, top: (whole.height - height) / 2.0, width, height };
+        frame.part(middle, frame.width, frame.height)
+    };
+    let parts = [frame.clone(), part(0.9, 0.9), part(0.8, 0.8), part(1.0, 0.85), part(0.85, 1.0)];
+    let greys: Vec<GreyPlane> = parts.iter().enumerate().map(|(k, part)| part.with_histogram_of(donor(k))).collect();
+    parts.into_iter().chain(greys).collect()
+}
+
+/// What tells `others` from training images by sharpness and brightness by place.
+fn contrast(rows: &[Vec<f32>], others: &[Vec<f32>], validation: &[Descriptor]) -> Option<Contrast> {
+    let numbers = PARTS.into_iter().filter(|(name, _)| LOOKED_AT.contains(name)).flat_map(|(_, part)| part).collect();
+    let [first, second]: [Vec<&[f32]>; 2] = [rows, others].map(|rows| rows.iter().map(Vec::as_slice).collect());
+    let rule = Discriminant::fit(&first, &second, numbers)?;
+    let mean = rows.iter().map(|row| rule.score(row)).sum::<f64>() / rows.len() as f64;
+    let scores = validation.iter().map(|d| (rule.score(&d.values()) - mean) as f32);
+    let span = f64::from(limit(scores, BEYOND)).max(1e-6);
+    let mut weights = vec![0.0; LENGTH];
+    for (i, weight) in rule.terms() {
+        weights[i] = (weight / span) as f32;
+    }
+    Some(Contrast { weights, offset: (-mean / span) as f32 })
 }
 
 /// The distribution of descriptors, its limit still open.
-fn of_rows(rows: &[Vec<f32>]) -> Option<Distribution> {
+fn distribution(rows: &[Vec<f32>]) -> Option<Distribution> {
     let count = rows.len() as f64;
     let column = |i: usize| rows.iter().map(move |row| f64::from(row[i]));
     let mean: Vec<f64> = (0..LENGTH).map(|i| column(i).sum::<f64>() / count).collect();
@@ -54,61 +102,9 @@ fn of_rows(rows: &[Vec<f32>]) -> Option<Distribution> {
     })
 }
 
-/// The lower triangle `L` with `L·Lᵀ` = `matrix`, of which the lower triangle is given; `None` if it is not positive
-/// definite (Golub and Van Loan, Matrix Computations, 4.2).
-fn cholesky(matrix: &[Vec<f64>]) -> Option<Vec<Vec<f64>>> {
-    let mut lower: Vec<Vec<f64>> = Vec::with_capacity(matrix.len());
-    for row in matrix {
-        let mut values: Vec<f64> = Vec::with_capacity(row.len());
-        for (j, value) in row.iter().enumerate() {
-            let before: f64 = (0..j).map(|k| values[k] * lower.get(j).map_or(values[k], |other| other[k])).sum();
-            let rest = value - before;
-            if j + 1 < row.len() {
-                values.push(rest / lower[j][j]);
-            } else if rest > 0.0 {
-                values.push(rest.sqrt());
-            } else {
-                return None;
-            }
-        }
-        lower.push(values);
-    }
-    Some(lower)
-}
-
-/// The inverse of a lower triangle, which is one too.
-fn inverse(lower: &[Vec<f64>]) -> Vec<Vec<f64>> {
-    let mut result: Vec<Vec<f64>> = Vec::with_capacity(lower.len());
-    for (i, row) in lower.iter().enumerate() {
-        let one = |j: usize| {
-            let sum: f64 = (j..i).map(|k| row[k] * result[k][j]).sum();
-            let identity = if i == j { 1.0 } else { 0.0 };
-            (identity - sum) / row[i]
-        };
-        result.push((0..=i).map(one).collect());
-    }
-    result
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_triangle_times_its_inverse_is_one() {
-        let matrix = [vec![4.0], vec![2.0, 5.0], vec![-1.0, 0.5, 3.0]];
-        let lower = cholesky(&matrix).unwrap();
-        let product = |i: usize, j: usize| (0..=j).map(|k| lower[i][k] * lower[j][k]).sum::<f64>();
-        assert!((0..3).all(|i| (0..=i).all(|j| (product(i, j) - matrix[i][j]).abs() < 1e-12)));
-        let inverse = inverse(&lower);
-        for i in 0..3 {
-            for j in 0..=i {
-                let got: f64 = (j..=i).map(|k| lower[i][k] * inverse[k][j]).sum();
-                assert!((got - if i == j { 1.0 } else { 0.0 }).abs() < 1e-12);
-            }
-        }
-        assert_eq!(cholesky(&[vec![1.0], vec![2.0, 1.0]]), None);
-    }
 
     /// A picture whose brightness, tilt and texture vary.
     fn picture(seed: u32) -> GreyPlane {
@@ -122,13 +118,37 @@ mod tests {
     fn images_like_those_of_training_are_inside_and_others_outside() {
         let frames: Vec<GreyPlane> = (0..1000).map(picture).collect();
         let (train, validation) = frames.split_at(800);
-        let distribution = fit(train, validation).unwrap();
-        let is_outside = |frame: &GreyPlane| distribution.position(&Descriptor::of(frame)).distance > 1.0;
+        let domain = fit(train, validation, &[]);
+        let is_outside = |frame: &GreyPlane| domain.position(frame).unwrap().distance > 1.0;
         let beyond = validation.iter().filter(|f| is_outside(f)).count();
         assert!(beyond <= 3, "{beyond}");
         let held_back = (2000..2200).map(picture).filter(is_outside).count();
         assert!(held_back < 20, "{held_back}");
         assert!(is_outside(&GreyPlane::square(24, (0..576).map(|i| (i % 24 * 10) as u8).collect())));
-        assert_eq!(fit(&train[..600], validation), None);
+        assert_eq!(fit(&train[..600], validation, &[]), Domain::default());
+    }
+
+    /// As [`picture`], a little brighter in the middle.
+    fn other(seed: u32) -> GreyPlane {
+        let mut other = picture(seed);
+        for (i, p) in other.pixels.iter_mut().enumerate() {
+            *p += if (9..15).contains(&(i / 24)) && (9..15).contains(&(i % 24)) { 12 } else { 0 };
+        }
+        other
+    }
+
+    #[test]
+    fn others_are_told_apart_where_the_cloud_is_blind() {
+        let frames: Vec<GreyPlane> = (0..1000).map(picture).collect();
+        let (train, validation) = frames.split_at(800);
+        let others: Vec<GreyPlane> = (3000..3100).map(other).collect();
+        let share = |domain: &Domain, frames: &[GreyPlane]| {
+            let outside = frames.iter().filter(|f| domain.position(f).unwrap().distance > 1.0);
+            outside.count() as f64 / frames.len() as f64
+        };
+        let unseen: Vec<GreyPlane> = (4000..4100).map(other).collect();
+        let blind = share(&fit(train, validation, &[]), &unseen);
+        let seeing = fit(train, validation, &others);
+        assert!(share(&seeing, &unseen) > blind + 0.3 && share(&seeing, validation) <= 0.015, "{blind}");
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod calibration;
 pub mod dataset;
+mod discriminant;
 pub mod domain;
 pub mod evaluation;
 pub mod frames;
@@ -15,8 +16,10 @@ pub mod operating_point;
 pub mod paths;
 pub mod readers;
 pub mod shifts;
+pub mod shortcuts;
 pub mod split;
 pub mod subgroups;
+mod triangle;
 
 pub use dataset::{Dataset, DatasetError, Item, PixelStatistics, Subject};
 pub use labels::Labels;

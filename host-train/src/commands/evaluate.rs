@@ -7,7 +7,6 @@ use data::metrics::{Metrics, printed};
 use data::shifts::{SHIFTS, Shift};
 use data::subgroups::{Subgroup, subgroups};
 use data::{Dataset, Item, Selection, Split, frames};
-use edge_runtime::domain::Descriptor;
 use edge_runtime::engine::Compute;
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::preprocess::preprocess;
@@ -118,8 +117,9 @@ struct Images<'a> {
 }
 
 fn outside(images: &Images) -> Option<f64> {
-    let distribution = images.model.contract.domain.images.as_ref()?;
-    let is_outside = |frame: &&&GreyPlane| distribution.position(&Descriptor::of(frame)).distance > 1.0;
+    let domain = &images.model.contract.domain;
+    domain.images.as_ref()?;
+    let is_outside = |frame: &&&GreyPlane| domain.position(frame).is_some_and(|p| p.distance > 1.0);
     Some(images.frames.par_iter().filter(is_outside).count() as f64 / images.frames.len() as f64)
 }
 

@@ -4,6 +4,7 @@ mod bench;
 mod evaluate;
 mod phantom;
 mod prepare;
+mod shortcuts;
 mod train;
 
 use crate::training::Progress;
@@ -16,7 +17,7 @@ use std::process::ExitCode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the work failed, or prepare and evaluate left files out: the message says which, and what to do
+  1  the work failed, or prepare, shortcuts and evaluate left files out: the message says which, and what to do
   2  the command line was not understood
 
 HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).";
@@ -43,6 +44,8 @@ enum Command {
     Phantom(phantom::Args),
     /// Look at a data set, split it by patient and write the manifest
     Prepare(prepare::Args),
+    /// Say how much of the labels can be told without lungs: from grey levels, sharpness, borders
+    Shortcuts(shortcuts::Args),
     /// Train a recipe and export model.onnx
     Train(train::Args),
     /// Measure a model on a data set, on the device's own engine
@@ -61,6 +64,7 @@ pub fn main() -> ExitCode {
         match cli.command {
             Command::Phantom(args) => phantom::run(args, reporter)?,
             Command::Prepare(args) => return Ok(prepare::run(args, reporter)?),
+            Command::Shortcuts(args) => return Ok(shortcuts::run(args, reporter)?),
             Command::Train(args) => train::run(args, reporter)?,
             Command::Evaluate(args) => return Ok(evaluate::run(args, &compute, reporter)?),
             Command::Bench(args) => bench::run(args, reporter)?,

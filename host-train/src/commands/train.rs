@@ -4,9 +4,10 @@ use crate::device::{self, DeviceKind};
 use crate::network::Operators;
 use crate::recipe::Recipe;
 use crate::training::{self, Options};
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use data::Dataset;
 use data::metrics::printed;
+use edge_runtime::image::folder::image_files;
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,10 @@ pub struct Args {
     /// ImageNet weights (safetensors, torchvision's names), for recipes that start from them
     #[arg(long)]
     weights: Option<PathBuf>,
+    /// Radiographs of people that the model is not for, such as adults where it learns children: what tells them apart
+    /// is kept in the model, which marks such images
+    #[arg(long, value_name = "DIR")]
+    others: Option<PathBuf>,
     /// Go on from the last checkpoint in --out
     #[arg(long)]
     resume: bool,
@@ -56,6 +61,14 @@ pub(super) fn recipe(name: &str) -> Result<(Recipe, String)> {
     })
 }
 
+fn others(folder: &Path) -> Result<Vec<PathBuf>> {
+    let files = image_files(folder).with_context(|| format!("{}", folder.display()))?;
+    if files.is_empty() {
+        bail!("{}: the folder holds no images", folder.display());
+    }
+    Ok(files)
+}
+
 pub fn run(args: Args, progress: Reporter) -> Result<()> {
     let (recipe, recipe_text) = recipe(&args.recipe)?;
     let (device, own) = device::open(args.device)?;
@@ -70,6 +83,7 @@ pub fn run(args: Args, progress: Reporter) -> Result<()> {
         dataset,
         out: args.out.clone(),
         weights: args.weights,
+        others: args.others.as_deref().map(others).transpose()?.unwrap_or_default(),
         resume: args.resume,
         device,
         operators: if args.burn_operators { Operators::Burn } else { own },

@@ -6,9 +6,9 @@ use super::{Options, Progress, TrainError};
 use crate::export;
 use crate::network::Network;
 use data::calibration::calibrate;
-use data::domain;
 use data::evaluation::answers;
 use data::metrics::Metrics;
+use data::{domain, frames};
 use edge_runtime::domain::Domain;
 use edge_runtime::image::GreyPlane;
 use edge_runtime::model::calibration::Calibration;
@@ -41,10 +41,7 @@ pub fn finish(network: &Network, run: Finish, progress: &impl Progress) -> Resul
     let mut model = export::network(network, dims, labels.len(), &recipe.name, vec![]);
     let ranges = record_ranges(&model, &run, progress)?;
     let mut contract = contract(&run);
-    contract.domain.images = domain::fit(&run.material.train.frames, &run.material.val.frames);
-    if contract.domain.images.is_none() {
-        progress.line("too few images to tell which others are unlike them: the model will not mark those");
-    }
+    contract.domain = domain(&run, progress);
     let metrics = judge(&model, &mut contract, &run, progress)?;
     for (key, value) in contract.to_metadata().into_iter().chain([ranges_to_metadata(&ranges)]) {
         onnx::set_metadata(&mut model, key, value);
@@ -53,6 +50,24 @@ pub fn finish(network: &Network, run: Finish, progress: &impl Progress) -> Resul
     let text = serde_json::to_string_pretty(&metrics).expect("plain data serialises");
     run.folder.write("evaluation.json", &text)?;
     Ok(metrics)
+}
+
+/// What the model was trained on.
+fn domain(run: &Finish, progress: &impl Progress) -> Domain {
+    let files = &run.options.others;
+    let mut others = Vec::new();
+    for (i, file) in files.iter().enumerate() {
+        match frames::frame(file, run.input) {
+            Ok(frame) => others.push(frame),
+            Err(e) => progress.line(&format!("left out: {}: {e}", file.display())),
+        }
+        progress.step("reading images of others", i + 1, files.len(), "");
+    }
+    let fitted = domain::fit(&run.material.train.frames, &run.material.val.frames, &others);
+    if fitted.images.is_none() {
+        progress.line("too few images to tell which others are unlike them: the model will not mark those");
+    }
+    Domain { ages: run.options.recipe.population.ages, ..fitted }
 }
 
 /// Chooses temperature and operating points; gives the metrics on the validation images as they are.
@@ -103,7 +118,7 @@ fn contract(run: &Finish) -> Contract {
             ..Default::default()
         },
         calibration: Calibration::default(),
-        domain: Domain { ages: options.recipe.population.ages, images: None },
+        domain: Domain::default(),
     }
 }
 

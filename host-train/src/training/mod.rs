@@ -42,6 +42,8 @@ pub struct Options {
     pub out: PathBuf,
     /// ImageNet weights, for recipes that start from them.
     pub weights: Option<PathBuf>,
+    /// Radiographs of people that the model is not for.
+    pub others: Vec<PathBuf>,
     /// Go on from the checkpoint in `out`.
     pub resume: bool,
     /// Where the steps run.

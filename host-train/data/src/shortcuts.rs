@@ -1,0 +1,96 @@
+//! How much of the label a picture gives away without its lungs: what a linear rule makes of grey levels, sharpness,
+//! borders and brightness alone. Where it makes much of them, a network may have learnt the machine.
+
+use crate::discriminant::Discriminant;
+use crate::metrics::Metrics;
+use edge_runtime::domain::{Descriptor, LENGTH, PARTS};
+use edge_runtime::image::GreyPlane;
+use rayon::prelude::*;
+use serde::Serialize;
+use std::ops::Range;
+
+/// Images with their classes.
+pub struct Labelled<'a> {
+    /// The images.
+    pub frames: &'a [GreyPlane],
+    /// Whether each shows what is looked for.
+    pub truths: &'a [bool],
+}
+
+/// What one kind of number tells of the label.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shortcut {
+    /// Which numbers.
+    pub name: &'static str,
+    /// How many.
+    pub numbers: usize,
+    /// Area under the curve on the validation images.
+    pub auroc: Option<f64>,
+    /// Validation images that the rule, at the threshold with the largest sensitivity + specificity, puts into the
+    /// other class: a model that takes this shortcut is wrong on them.
+    pub conflicts: usize,
+}
+
+/// Fits a rule for each kind of number, and for all together, on `train`, and judges it on `validation`; `None` where
+/// one of them lacks a class.
+pub fn shortcuts(train: &Labelled, validation: &Labelled) -> Option<Vec<Shortcut>> {
+    let rows = |labelled: &Labelled| -> Vec<Vec<f32>> {
+        labelled.frames.par_iter().map(|frame| Descriptor::of(frame).values()).collect()
+    };
+    let train_rows = rows(train);
+    let validation_rows = rows(validation);
+    let kinds = PARTS.into_iter().chain([("all", 0..LENGTH)]);
+    let kind = |(name, part): (&'static str, Range<usize>)| {
+        let of_class = |class: bool| -> Vec<&[f32]> {
+            let pairs = train_rows.iter().zip(train.truths);
+            pairs.filter(|(_, truth)| **truth == class).map(|(row, _)| row.as_slice()).collect()
+        };
+        let rule = Discriminant::fit(&of_class(false), &of_class(true), part.clone().collect())?;
+        let scores: Vec<f32> = validation_rows.iter().map(|row| rule.score(row) as f32).collect();
+        let threshold = crate::operating_point::youden_threshold(&scores, validation.truths);
+        let metrics = Metrics::new(&scores, validation.truths, threshold);
+        let is_conflict = |(score, truth): (&f32, &bool)| (*score >= threshold) != *truth;
+        let conflicts = scores.iter().zip(validation.truths).filter(|pair| is_conflict(*pair)).count();
+        Some(Shortcut { name, numbers: part.len(), auroc: metrics.auroc, conflicts })
+    };
+    kinds.map(kind).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Noise, brighter by `by`.
+    fn picture(seed: u32, by: u32) -> GreyPlane {
+        let grey = |i: u32| (100 + by + (i.wrapping_mul(2_654_435_761).wrapping_add(seed * 97) >> 20) % 60) as u8;
+        GreyPlane::square(32, (0..1024).map(grey).collect())
+    }
+
+    fn set(by: u32, from: u32) -> (Vec<GreyPlane>, Vec<bool>) {
+        let truths: Vec<bool> = (0..200).map(|i| i % 2 == 0).collect();
+        let frame = |i: u32| picture(from + i, if i % 2 == 0 { by + i % 5 } else { i % 5 });
+        ((0..200).map(frame).collect(), truths)
+    }
+
+    fn auroc(by: u32, name: &str) -> f64 {
+        let (train, train_truths) = set(by, 0);
+        let (validation, truths) = set(by, 1000);
+        let train = Labelled { frames: &train, truths: &train_truths };
+        let found = shortcuts(&train, &Labelled { frames: &validation, truths: &truths }).unwrap();
+        found.iter().find(|s| s.name == name).and_then(|s| s.auroc).unwrap()
+    }
+
+    #[test]
+    fn brightness_that_tells_the_label_is_found_among_the_grey_levels() {
+        assert!(auroc(20, "grey levels") > 0.99);
+        let none = auroc(0, "grey levels");
+        assert!((0.3..0.7).contains(&none), "{none}");
+    }
+
+    #[test]
+    fn a_class_that_is_missing_gives_no_rule() {
+        let (frames, _) = set(0, 0);
+        let one = Labelled { frames: &frames, truths: &[true; 200] };
+        assert!(shortcuts(&one, &one).is_none());
+    }
+}

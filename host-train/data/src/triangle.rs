@@ -1,0 +1,58 @@
+//! Symmetric matrices by their triangular factor.
+
+/// The lower triangle `L` with `L·Lᵀ` = `matrix`, of which the lower triangle is given; `None` if it is not positive
+/// definite (Golub and Van Loan, Matrix Computations, 4.2).
+pub fn cholesky(matrix: &[Vec<f64>]) -> Option<Vec<Vec<f64>>> {
+    let mut lower: Vec<Vec<f64>> = Vec::with_capacity(matrix.len());
+    for row in matrix {
+        let mut values: Vec<f64> = Vec::with_capacity(row.len());
+        for (j, value) in row.iter().enumerate() {
+            let before: f64 = (0..j).map(|k| values[k] * lower.get(j).map_or(values[k], |other| other[k])).sum();
+            let rest = value - before;
+            if j + 1 < row.len() {
+                values.push(rest / lower[j][j]);
+            } else if rest > 0.0 {
+                values.push(rest.sqrt());
+            } else {
+                return None;
+            }
+        }
+        lower.push(values);
+    }
+    Some(lower)
+}
+
+/// The inverse of a lower triangle, which is one too.
+pub fn inverse(lower: &[Vec<f64>]) -> Vec<Vec<f64>> {
+    let mut result: Vec<Vec<f64>> = Vec::with_capacity(lower.len());
+    for (i, row) in lower.iter().enumerate() {
+        let one = |j: usize| {
+            let sum: f64 = (j..i).map(|k| row[k] * result[k][j]).sum();
+            let identity = if i == j { 1.0 } else { 0.0 };
+            (identity - sum) / row[i]
+        };
+        result.push((0..=i).map(one).collect());
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_triangle_times_its_inverse_is_one() {
+        let matrix = [vec![4.0], vec![2.0, 5.0], vec![-1.0, 0.5, 3.0]];
+        let lower = cholesky(&matrix).unwrap();
+        let product = |i: usize, j: usize| (0..=j).map(|k| lower[i][k] * lower[j][k]).sum::<f64>();
+        assert!((0..3).all(|i| (0..=i).all(|j| (product(i, j) - matrix[i][j]).abs() < 1e-12)));
+        let inverse = inverse(&lower);
+        for i in 0..3 {
+            for j in 0..=i {
+                let got: f64 = (j..=i).map(|k| lower[i][k] * inverse[k][j]).sum();
+                assert!((got - if i == j { 1.0 } else { 0.0 }).abs() < 1e-12);
+            }
+        }
+        assert_eq!(cholesky(&[vec![1.0], vec![2.0, 1.0]]), None);
+    }
+}

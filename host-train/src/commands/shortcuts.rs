@@ -1,0 +1,93 @@
+//! `host-train shortcuts`.
+
+use anyhow::{Result, bail};
+use data::metrics::printed;
+use data::shortcuts::{Labelled, Shortcut, shortcuts};
+use data::{Dataset, Split, frames};
+use edge_runtime::image::{GreyPlane, Radiograph};
+use edge_runtime::process::output;
+use edge_runtime::process::progress::Reporter;
+use serde::Serialize;
+use std::path::PathBuf;
+
+/// Side at which pictures are compared.
+const SIDE: u32 = 160;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Data folder (Kermany layout) or a manifest of `prepare`
+    data: PathBuf,
+    /// Seed of the split, for a folder
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// What tells the label without lungs.
+#[derive(Serialize)]
+struct Report {
+    train_images: usize,
+    validation_images: usize,
+    shortcuts: Vec<Shortcut>,
+}
+
+/// One side of the split.
+#[derive(Default)]
+struct Side {
+    frames: Vec<GreyPlane>,
+    labels: Vec<usize>,
+}
+
+pub fn run(args: Args, progress: Reporter) -> Result<u8> {
+    let listed = |done, of| progress.step("reading the data set", done, of, "");
+    let mut dataset = Dataset::open(&args.data, args.seed, listed)?;
+    dataset.require(Split::Train)?;
+    dataset.require(Split::Val)?;
+    let decoded = |done, of| progress.step("decoding images", done, of, "");
+    let frame = |radiograph: &Radiograph| radiograph.plane.resized(SIDE, SIDE);
+    let loaded = frames::load(&mut dataset, &[Split::Train, Split::Val], decoded, frame)?;
+    for file in &dataset.unreadable {
+        progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
+    }
+    let mut train = Side::default();
+    let mut validation = Side::default();
+    for (i, frame) in loaded {
+        let item = &dataset.items[i];
+        let side = if item.split == Split::Train { &mut train } else { &mut validation };
+        side.frames.push(frame);
+        side.labels.push(item.label);
+    }
+    let [train_truths, truths] = [&train, &validation].map(|side| dataset.labels.truths(side.labels.iter().copied()));
+    let found = shortcuts(
+        &Labelled { frames: &train.frames, truths: &train_truths },
+        &Labelled { frames: &validation.frames, truths: &truths },
+    );
+    let Some(found) = found else {
+        bail!("{}: a class is missing on one side of the split", args.data.display());
+    };
+    let report =
+        Report { train_images: train.frames.len(), validation_images: validation.frames.len(), shortcuts: found };
+    drop(progress);
+    match args.json {
+        true => output::json(&report, true)?,
+        false => output::line(text(&report))?,
+    }
+    Ok(u8::from(!dataset.unreadable.is_empty()))
+}
+
+fn text(report: &Report) -> String {
+    let heading = format!(
+        "how well a linear rule tells the label of {} validation images by what is no lung, fitted on {} others:\n\n\
+         {:<22} {:>8} {:>8} {:>10}",
+        report.validation_images, report.train_images, "of", "numbers", "AUROC", "conflicts"
+    );
+    let row = |s: &Shortcut| format!("{:<22} {:>8} {:>8} {:>10}", s.name, s.numbers, printed(s.auroc, 3), s.conflicts);
+    let rows: Vec<String> = report.shortcuts.iter().map(row).collect();
+    format!(
+        "{heading}\n{}\n\n0.5 is chance. Conflicts are images that the rule puts into the other class: a model that \
+         takes the shortcut is wrong on them.",
+        rows.join("\n")
+    )
+}
