@@ -210,16 +210,21 @@ fn the_device_computes_what_onnx_runtime_computes() {
 }
 
 #[test]
-fn the_embedded_model_has_the_operating_point_of_its_kept_run() {
+fn the_embedded_model_is_that_of_its_kept_run() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let record = root.join("host-train/runs/2026-11-21-mobilenet-v2/validation-int8.json");
+    let record = root.join("host-train/runs/2026-11-27-mobilenet-v2-160/validation-int8.json");
     let kept: Value = serde_json::from_str(&std::fs::read_to_string(record).unwrap()).unwrap();
-    let point = Model::embedded(&Compute::default()).unwrap().contract.operating_point;
+    let contract = Model::embedded(&Compute::default()).unwrap().contract;
+    let point = &contract.operating_point;
     assert_eq!(u64::from(point.images), kept["n"].as_u64().unwrap());
-    for (name, here) in
-        [("threshold", point.threshold), ("sensitivity", point.sensitivity), ("specificity", point.specificity)]
-    {
-        assert!((f64::from(here) - kept[name].as_f64().unwrap()).abs() < 1e-6, "{name}: {here} and {}", kept[name]);
+    let figures = &contract.provenance.metrics;
+    for (name, here) in [
+        ("threshold", f64::from(point.threshold)),
+        ("auroc", figures["int8_val_auroc"]),
+        ("sensitivity", figures["int8_val_sensitivity"]),
+        ("specificity", figures["int8_val_specificity"]),
+    ] {
+        assert!((here - kept[name].as_f64().unwrap()).abs() < 1e-6, "{name}: {here} and {}", kept[name]);
     }
 }
 

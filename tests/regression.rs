@@ -253,7 +253,9 @@ fn a_negative_was_read_without_a_word() {
     });
     inverted.save(dir.path().join("inverted.png")).unwrap();
     let finding = json("edge-runtime", &["scan", "inverted.png", "--json"], dir.path());
-    assert_eq!(finding["warnings"][0]["code"], "inverted");
-    let plain: serde_json::Value = serde_json::from_str(&scan("chest.png").stdout).unwrap();
-    assert_eq!(plain["warnings"].as_array().map(Vec::len), Some(0));
+    let is_called_so = |finding: &serde_json::Value| {
+        finding["warnings"].as_array().unwrap().iter().any(|warning| warning["code"] == "inverted")
+    };
+    assert!(is_called_so(&finding));
+    assert!(!is_called_so(&serde_json::from_str(&scan("chest.png").stdout).unwrap()));
 }

@@ -4,7 +4,7 @@
 use crate::metrics::Metrics;
 use crate::operating_point::OperatingPointRule;
 use edge_runtime::model::calibration::{Calibration, Profile};
-use edge_runtime::model::contract::Contract;
+use edge_runtime::model::contract::{Contract, OperatingPoint};
 
 /// Images below which the temperature stays 1.
 const FEWEST: usize = 100;
@@ -13,11 +13,17 @@ const TEMPERATURES: [f32; 2] = [0.5, 5.0];
 /// Share of the images, those nearest to the operating point, that a reader has to decide.
 pub const UNCERTAIN: f64 = 0.1;
 
-/// Operating points that every model has besides its own.
+/// Misses little.
+const TRIAGE: &str = "triage";
+/// Alarms for little.
+const RULE_IN: &str = "rule-in";
+
+/// Operating points that every model has besides its own. None of those that miss little lies above it, none of those
+/// that alarm for little below.
 const PROFILES: [(&str, OperatingPointRule); 3] = [
-    ("triage", OperatingPointRule::Sensitivity { at_least: 0.98 }),
+    (TRIAGE, OperatingPointRule::Sensitivity { at_least: 0.98 }),
     ("balanced", OperatingPointRule::Youden),
-    ("rule-in", OperatingPointRule::Specificity { at_least: 0.98 }),
+    (RULE_IN, OperatingPointRule::Specificity { at_least: 0.98 }),
 ];
 
 /// What a model gave for validation images.
@@ -62,9 +68,17 @@ pub fn calibrate(contract: &mut Contract, answers: &Answers, rule: &OperatingPoi
     contract.calibration.temperature = temperature(contract, answers);
     let probabilities = answers.probabilities(contract);
     let chosen = rule.choose(&probabilities, &answers.truths, in_words);
-    let profile = |(name, rule): &(&str, OperatingPointRule)| Profile {
-        name: (*name).into(),
-        point: rule.choose(&probabilities, &answers.truths, rule.in_words()).point,
+    let own = chosen.point.threshold;
+    let profile = |(name, rule): &(&str, OperatingPointRule)| {
+        let point = rule.choose(&probabilities, &answers.truths, rule.in_words()).point;
+        // Where both classes part far from each other, a rule may be met on the wrong side of the model's own point.
+        let is_kept = match *name {
+            TRIAGE => point.threshold <= own,
+            RULE_IN => point.threshold >= own,
+            _ => true,
+        };
+        let point = if is_kept { point } else { chosen.point.clone() };
+        Profile { name: (*name).into(), point: OperatingPoint { images: answers.images as u32, ..point } }
     };
     contract.calibration.profiles = PROFILES.iter().map(profile).collect();
     contract.calibration.uncertain = uncertain(&probabilities, &answers.truths, chosen.point.threshold);
@@ -133,7 +147,7 @@ fn uncertain(probabilities: &[f32], truths: &[bool], threshold: f32) -> Option<[
 mod tests {
     use super::*;
     use edge_runtime::domain::Domain;
-    use edge_runtime::model::contract::{Activation, InputContract, OperatingPoint, Provenance, ResizeRule};
+    use edge_runtime::model::contract::{Activation, InputContract, Provenance, ResizeRule};
 
     fn contract() -> Contract {
         let input =
@@ -200,6 +214,20 @@ mod tests {
         calibrate(&mut contract, &answers, &OperatingPointRule::Youden, String::new());
         assert_eq!(contract.calibration.uncertain, None);
         contract.check().unwrap();
+    }
+
+    #[test]
+    fn profiles_lie_on_their_side_of_the_operating_point() {
+        let logits = (0..200).map(|i| vec![if i < 100 { -3.0 } else { 3.0 } + i as f32 / 1000.0]).collect();
+        let answers = Answers { logits, truths: (0..200).map(|i| i >= 100).collect(), images: 200 };
+        for at_least in [0.5, 1.0] {
+            let mut contract = contract();
+            let rule = OperatingPointRule::Sensitivity { at_least };
+            calibrate(&mut contract, &answers, &rule, String::new());
+            let own = contract.operating_point.threshold;
+            let threshold = |name| contract.calibration.profile(name).unwrap().threshold;
+            assert!(threshold("triage") <= own && own <= threshold("rule-in"), "{at_least}");
+        }
     }
 
     #[test]

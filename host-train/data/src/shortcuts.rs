@@ -1,5 +1,5 @@
-//! How much of the label a picture gives away without its lungs: what a linear rule makes of grey levels, sharpness,
-//! borders and brightness alone. Where it makes much of them, a network may have learnt the machine.
+//! How much of the label a picture gives away as a whole: what a linear rule makes of grey levels, sharpness, borders
+//! and brightness in large cells. Where it makes much of them, a network may have learnt the machine.
 
 use crate::discriminant::Discriminant;
 use crate::metrics::Metrics;
@@ -67,9 +67,9 @@ mod tests {
     }
 
     fn set(by: u32, from: u32) -> (Vec<GreyPlane>, Vec<bool>) {
-        let truths: Vec<bool> = (0..200).map(|i| i % 2 == 0).collect();
-        let frame = |i: u32| picture(from + i, if i % 2 == 0 { by + i % 5 } else { i % 5 });
-        ((0..200).map(frame).collect(), truths)
+        let truths: Vec<bool> = (0..200).map(|i: u32| i.is_multiple_of(2)).collect();
+        let frame = |(i, truth): (u32, &bool)| picture(from + i, if *truth { by + i % 5 } else { i % 5 });
+        ((0..).zip(&truths).map(frame).collect(), truths)
     }
 
     fn auroc(by: u32, name: &str) -> f64 {

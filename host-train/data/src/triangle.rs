@@ -47,12 +47,9 @@ mod tests {
         let product = |i: usize, j: usize| (0..=j).map(|k| lower[i][k] * lower[j][k]).sum::<f64>();
         assert!((0..3).all(|i| (0..=i).all(|j| (product(i, j) - matrix[i][j]).abs() < 1e-12)));
         let inverse = inverse(&lower);
-        for i in 0..3 {
-            for j in 0..=i {
-                let got: f64 = (j..=i).map(|k| lower[i][k] * inverse[k][j]).sum();
-                assert!((got - if i == j { 1.0 } else { 0.0 }).abs() < 1e-12);
-            }
-        }
+        let entry = |i: usize, j: usize| (j..=i).map(|k| lower[i][k] * inverse[k][j]).sum::<f64>();
+        let identity = |i: usize, j: usize| if i == j { 1.0 } else { 0.0 };
+        assert!((0..3).all(|i| (0..=i).all(|j| (entry(i, j) - identity(i, j)).abs() < 1e-12)));
         assert_eq!(cholesky(&[vec![1.0], vec![2.0, 1.0]]), None);
     }
 }

@@ -44,7 +44,7 @@ enum Command {
     Phantom(phantom::Args),
     /// Look at a data set, split it by patient and write the manifest
     Prepare(prepare::Args),
-    /// Say how much of the labels can be told without lungs: from grey levels, sharpness, borders
+    /// Say how much of the labels can be told from how images look as a whole: grey levels, sharpness, borders
     Shortcuts(shortcuts::Args),
     /// Train a recipe and export model.onnx
     Train(train::Args),

@@ -79,15 +79,17 @@ pub fn run(args: Args, progress: Reporter) -> Result<u8> {
 
 fn text(report: &Report) -> String {
     let heading = format!(
-        "how well a linear rule tells the label of {} validation images by what is no lung, fitted on {} others:\n\n\
+        "how well a linear rule tells the label of {} validation images by how they look as a whole, fitted on {} \
+         others:\n\n\
          {:<22} {:>8} {:>8} {:>10}",
         report.validation_images, report.train_images, "of", "numbers", "AUROC", "conflicts"
     );
     let row = |s: &Shortcut| format!("{:<22} {:>8} {:>8} {:>10}", s.name, s.numbers, printed(s.auroc, 3), s.conflicts);
     let rows: Vec<String> = report.shortcuts.iter().map(row).collect();
     format!(
-        "{heading}\n{}\n\n0.5 is chance. Conflicts are images that the rule puts into the other class: a model that \
-         takes the shortcut is wrong on them.",
+        "{heading}\n{}\n\n0.5 is chance. No rule sees more of lungs than brightness and sharpness in large \
+         cells. Conflicts are images that the rule puts into the other class: a model that takes the shortcut is wrong \
+         on them.",
         rows.join("\n")
     )
 }

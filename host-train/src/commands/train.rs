@@ -13,8 +13,9 @@ use edge_runtime::process::progress::Reporter;
 use std::path::{Path, PathBuf};
 
 /// The recipes that ship with the program, by name.
-const RECIPES: [(&str, &str); 4] = [
+const RECIPES: [(&str, &str); 5] = [
     ("mobilenet-v2", include_str!("../../recipes/mobilenet-v2.toml")),
+    ("mobilenet-v2-160", include_str!("../../recipes/mobilenet-v2-160.toml")),
     ("mobilenet-v2-probe", include_str!("../../recipes/mobilenet-v2-probe.toml")),
     ("phantom-cnn", include_str!("../../recipes/phantom-cnn.toml")),
     ("regularised-cnn", include_str!("../../recipes/regularised-cnn.toml")),
@@ -22,7 +23,8 @@ const RECIPES: [(&str, &str); 4] = [
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// A recipe file, or the name of a built-in one: mobilenet-v2, mobilenet-v2-probe, phantom-cnn, regularised-cnn
+    /// A recipe file, or the name of a built-in one: mobilenet-v2, mobilenet-v2-160, mobilenet-v2-probe, phantom-cnn,
+    /// regularised-cnn
     #[arg(long)]
     recipe: String,
     /// Data folder (Kermany layout) or a manifest of `prepare`
