@@ -67,6 +67,17 @@ fn a_report_is_valid_dicom_of_the_same_study() {
 }
 
 #[test]
+fn a_report_is_no_radiograph() {
+    let dir = tempfile::tempdir().unwrap();
+    json("edge-runtime", &["scan", &fixture("dicom/native.dcm"), "--json", "--dicom-out", "out"], dir.path());
+    let r = run("edge-runtime", &["scan", "out", "--json"], dir.path());
+    let lines: Vec<Value> = r.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.len(), 2);
+    let is_said = |line: &Value| line["warnings"][0]["code"] == "not-a-chest" || line["error"].is_string();
+    assert!(lines.iter().all(is_said), "{}", r.stdout);
+}
+
+#[test]
 fn a_picture_that_is_no_dicom_gets_no_report() {
     let dir = tempfile::tempdir().unwrap();
     let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/phantom-chest.jpeg");

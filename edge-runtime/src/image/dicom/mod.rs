@@ -95,8 +95,11 @@ fn acquisition(object: &Object) -> Acquisition {
         other if other.contains("LAT") => Some(View::Lateral),
         _ => None,
     });
+    // A picture of a finding of ours must not become another finding.
+    let is_own_report = object.word(tags::MANUFACTURER).is_some_and(|maker| maker == "HILUM");
     let is_radiograph = object.word(tags::MODALITY).map(|modality| {
-        matches!(modality.as_str(), "CR" | "DX" | "DR" | "XR" | "DF" | "RF" | "RG" | "XA" | "OT" | "SC" | "XC")
+        !is_own_report
+            && matches!(modality.as_str(), "CR" | "DX" | "DR" | "XR" | "DF" | "RF" | "RG" | "XA" | "OT" | "SC" | "XC")
     });
     let sex = object.word(tags::PATIENT_SEX).and_then(|sex| match sex.as_str() {
         "F" => Some(Sex::Female),
