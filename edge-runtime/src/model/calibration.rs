@@ -9,7 +9,7 @@ pub struct Calibration {
     /// Logits are divided by this before they become probabilities (temperature scaling, Guo et al. 2017); 1 leaves
     /// them.
     pub temperature: f32,
-    /// Probabilities, both included, at which errors are so frequent that a reader has to decide.
+    /// Probabilities, both included, that are too near to the operating point to call: a reader has to decide.
     pub uncertain: Option<[f32; 2]>,
     /// Operating points for other purposes than the model's own.
     pub profiles: Vec<Profile>,

@@ -90,6 +90,13 @@ pub struct OperatingPoint {
     pub rule: String,
 }
 
+impl OperatingPoint {
+    /// A threshold that no image has judged.
+    pub fn unjudged(threshold: f32, rule: &str) -> OperatingPoint {
+        OperatingPoint { threshold, sensitivity: 0.0, specificity: 0.0, images: 0, rule: rule.to_owned() }
+    }
+}
+
 /// Where a model comes from.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Provenance {

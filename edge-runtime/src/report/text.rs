@@ -19,7 +19,7 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
     let relation = if finding.positive { "at or above" } else { "below" };
     let band = match (finding.answer, finding.uncertain) {
         (Answer::Uncertain, Some([low, high])) => {
-            format!("  Uncertain    between {low:.3} and {high:.3} errors were frequent on validation images\n")
+            format!("  Uncertain    between {low:.3} and {high:.3}, too near to the operating point to call\n")
         }
         _ => String::new(),
     };

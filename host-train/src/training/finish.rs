@@ -102,13 +102,7 @@ fn contract(run: &Finish) -> Contract {
         labels: labels.names().to_vec(),
         positive: labels.positive() as u32,
         activation: Activation::Softmax,
-        operating_point: OperatingPoint {
-            threshold: 0.5,
-            sensitivity: 0.0,
-            specificity: 0.0,
-            images: 0,
-            rule: String::new(),
-        },
+        operating_point: OperatingPoint::unjudged(0.5, ""),
         provenance: Provenance {
             name: options.recipe.name.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
