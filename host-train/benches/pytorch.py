@@ -96,7 +96,7 @@ def measure_torch(a):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--networks", default="phantom-cnn,regularised-cnn,mobilenetv2,densenet121,resnet50")
+    p.add_argument("--networks", default="phantom-cnn,b-regularised-cnn,mobilenetv2,densenet121,resnet50")
     p.add_argument("--size", type=int, default=192)
     p.add_argument("--batch", type=int, default=32)
     p.add_argument("--steps", type=int, default=6)

@@ -68,6 +68,9 @@ fn changed(frame: &GreyPlane, a: &Augment, rng: &mut impl Rng) -> GreyPlane {
             (curved - mean) * contrast + mean + brightness
         })
         .collect();
+    if a.cutout > 0.0 {
+        cut_out(&mut out, a.cutout, mean.round() as u8, rng);
+    }
     let noise = if a.noise > 0.0 { rng.random_range(0.0..=a.noise) } else { 0.0 };
     for p in &mut out.pixels {
         let mut value = table[usize::from(*p)];
@@ -79,6 +82,20 @@ fn changed(frame: &GreyPlane, a: &Augment, rng: &mut impl Rng) -> GreyPlane {
         *p = value.round().clamp(0.0, 255.0) as u8;
     }
     out
+}
+
+/// Makes a square of up to `largest` of the side, somewhere, or half of the time none, all `grey`.
+fn cut_out(frame: &mut GreyPlane, largest: f32, grey: u8, rng: &mut impl Rng) {
+    if rng.random_bool(0.5) {
+        return;
+    }
+    let side = frame.width as usize;
+    let square = ((rng.random_range(0.0..=largest) * side as f32) as usize).clamp(1, side);
+    let left = rng.random_range(0..=side - square);
+    let top = rng.random_range(0..=side - square);
+    for row in frame.pixels.chunks_exact_mut(side).skip(top).take(square) {
+        row[left..left + square].fill(grey);
+    }
 }
 
 /// A part of an image that is brought to the size of the whole ("Inception" crop, Szegedy et al. 2015).
@@ -159,6 +176,23 @@ mod tests {
             assert!(crop.width <= 1.0 && crop.height <= 1.0 && crop.width * crop.height >= 0.08 * 0.9);
             assert!(crop.dx.abs() + crop.width / 2.0 <= 0.5001 && crop.dy.abs() + crop.height / 2.0 <= 0.5001);
         }
+    }
+
+    #[test]
+    fn a_cut_out_square_is_grey_and_no_larger_than_stated() {
+        let white = GreyPlane::square(32, vec![255; 1024]);
+        let mut plane = GreyPlane::square(32, vec![0; 1024]);
+        let mut seen = false;
+        for i in 0..50 {
+            plane.pixels.fill(0);
+            cut_out(&mut plane, 0.5, 7, &mut rng(1, 0, i));
+            let cut = plane.pixels.iter().filter(|p| **p == 7).count();
+            seen |= cut > 0;
+            assert!(cut <= 256 && ((cut as f64).sqrt().fract() == 0.0), "{cut}");
+        }
+        assert!(seen);
+        let a = Augment { cutout: 0.5, ..Default::default() };
+        assert_eq!(augment(&[white.clone()], 0, &a, &mut rng(1, 0, 0)), white);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! logits.
 
 use crate::network::{Activation, Conv, Join, Network, Pool, Stage, values};
+use crate::recipe::Pooling;
 use burn::tensor::Tensor;
 use edge_runtime::onnx::{GraphBuilder, INPUT, LOGITS, MAP, float, int, ints, pb};
 
@@ -15,7 +16,7 @@ type Shape = [usize; 4];
 pub fn network(
     net: &Network,
     input: Shape,
-    labels: usize,
+    logits: usize,
     name: &str,
     metadata: Vec<(String, String)>,
 ) -> pb::ModelProto {
@@ -24,44 +25,43 @@ pub fn network(
     let (features, [_, channels, h, w]) = stages(&mut b, net, net.stages.len(), input);
     let head = &net.head;
     let (weight, bias) = linear(&head.linear);
-    let pooled = match &head.dense {
-        Some(dense) => {
-            b.node("Flatten", &[&features], "head/flatten", vec![int("axis", 1)]);
-            let (w, bias) = linear(dense);
-            b.floats("head/dense/weight", &[bias.len(), w.len() / bias.len()], &w);
-            b.floats("head/dense/bias", &[bias.len()], &bias);
-            let inputs = ["head/flatten", "head/dense/weight", "head/dense/bias"];
-            b.node("Gemm", &inputs, "head/dense", vec![int("transB", 1)]);
-            b.node("Relu", &["head/dense"], "head/dense/relu", vec![]);
-            "head/dense/relu"
-        }
-        None => {
+    let mut row = "head/flatten";
+    match head.pooling {
+        Pooling::Flatten => b.node("Flatten", &[&features], row, vec![int("axis", 1)]),
+        Pooling::Average => {
             b.node("GlobalAveragePool", &[&features], "head/pool", vec![]);
-            b.node("Flatten", &["head/pool"], "head/flatten", vec![int("axis", 1)]);
-            "head/flatten"
+            b.node("Flatten", &["head/pool"], row, vec![int("axis", 1)]);
         }
-    };
-    b.floats("head/linear/weight", &[labels, weight.len() / labels], &weight);
-    b.floats("head/linear/bias", &[labels], &bias);
-    b.node("Gemm", &[pooled, "head/linear/weight", "head/linear/bias"], LOGITS, vec![int("transB", 1)]);
-    b.output(LOGITS, &[1, labels]);
-    if head.dense.is_none() {
+    }
+    if let Some(dense) = &head.dense {
+        let (w, bias) = linear(dense);
+        b.floats("head/dense/weight", &[bias.len(), w.len() / bias.len()], &w);
+        b.floats("head/dense/bias", &[bias.len()], &bias);
+        b.node("Gemm", &[row, "head/dense/weight", "head/dense/bias"], "head/dense", vec![int("transB", 1)]);
+        b.node("Relu", &["head/dense"], "head/dense/relu", vec![]);
+        row = "head/dense/relu";
+    }
+    b.floats("head/linear/weight", &[logits, weight.len() / logits], &weight);
+    b.floats("head/linear/bias", &[logits], &bias);
+    b.node("Gemm", &[row, "head/linear/weight", "head/linear/bias"], LOGITS, vec![int("transB", 1)]);
+    b.output(LOGITS, &[1, logits]);
+    if head.is_linear_in_means() {
         // Pooling and the linear layer commute, so the layer applied to each pixel is the evidence for each label there
         // (Zhou et al. 2016); its mean plus the bias is the logit.
-        b.floats("map/weight", &[labels, channels, 1, 1], &weight);
+        b.floats("map/weight", &[logits, channels, 1, 1], &weight);
         b.node("Conv", &[&features, "map/weight"], MAP, vec![ints("kernel_shape", &[1, 1])]);
-        b.output(MAP, &[1, labels, h, w]);
+        b.output(MAP, &[1, logits, h, w]);
     }
     b.finish(name, metadata)
 }
 
-/// The first `count` stages alone; output [`FEATURES`]. Also gives that output's shape. Where only the linear layer is
-/// left behind them, the features are pooled already.
+/// The first `count` stages alone; output [`FEATURES`]. Also gives that output's shape. Where only the head is left
+/// behind them, and it begins with their mean, they are pooled already.
 pub fn trunk(net: &Network, count: usize, input: Shape) -> (pb::ModelProto, Shape) {
     let mut b = GraphBuilder::default();
     b.input(INPUT, &input);
     let (last, mut shape) = stages(&mut b, net, count, input);
-    if count == net.stages.len() && net.head.dense.is_none() {
+    if count == net.stages.len() && net.head.pooling == Pooling::Average {
         b.node("GlobalAveragePool", &[&last], FEATURES, vec![]);
         shape = [1, shape[1], 1, 1];
     } else {

@@ -3,6 +3,7 @@
 pub mod augment;
 pub mod commands;
 pub mod device;
+pub mod explain;
 pub mod export;
 pub mod kernels;
 pub mod network;
@@ -10,4 +11,6 @@ pub mod operators;
 pub mod optimizer;
 pub mod phantom;
 pub mod recipe;
+pub mod report;
+pub mod trained;
 pub mod training;

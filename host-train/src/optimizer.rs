@@ -5,7 +5,9 @@
 use crate::kernels::vectorised;
 use crate::network::Operators;
 use crate::operators::{tensor_mut, whole};
+use crate::recipe::Train;
 use burn::backend::Flex;
+use burn::module::ParamGroup;
 use burn::optim::{AdamW, AdamWConfig, AdamWState, LearningRate, ModuleOptimizer, Optimizer};
 use burn::tensor::{Device, Tensor};
 use rayon::prelude::*;
@@ -13,16 +15,58 @@ use rayon::prelude::*;
 const BETAS: [f32; 2] = [0.9, 0.999];
 const EPSILON: f32 = 1e-8;
 
-/// AdamW for networks on `operators`, with β = (0.9, 0.999) and ε = 10⁻⁸.
-pub fn adamw(weight_decay: f32, operators: Operators) -> ModuleOptimizer {
-    let burn = AdamWConfig::new()
-        .with_beta_1(BETAS[0])
-        .with_beta_2(BETAS[1])
-        .with_epsilon(EPSILON)
-        .with_weight_decay(weight_decay);
+/// AdamW for the networks of `blocks` blocks that `stage` trains on `operators`, with β = (0.9, 0.999) and ε = 10⁻⁸.
+pub fn adamw(stage: &Train, blocks: usize, operators: Operators) -> ModuleOptimizer {
+    let whole = of_weight_decay(stage.weight_decay, operators);
+    if stage.layer_decay == 1.0 {
+        return whole;
+    }
+    let slower = |optimizer: ModuleOptimizer, block: usize| {
+        let factor = stage.layer_decay.powi((blocks - block) as i32);
+        let paths = ParamGroup::from_regex(format!(r"(^|\.)stages\.{block}\.")).expect("a valid expression");
+        let decay = stage.weight_decay;
+        match operators {
+            Operators::Burn => optimizer.with_group(paths, Slower { inner: config(decay).build(), factor }, None),
+            Operators::Own => optimizer.with_group(paths, Slower { inner: Fused::new(decay), factor }, None),
+        }
+    };
+    (0..blocks).fold(whole, slower)
+}
+
+/// AdamW with one rate for all parameters.
+pub fn of_weight_decay(weight_decay: f32, operators: Operators) -> ModuleOptimizer {
     match operators {
-        Operators::Burn => burn.init(),
-        Operators::Own => Fused { burn: burn.build(), weight_decay }.into(),
+        Operators::Burn => config(weight_decay).init(),
+        Operators::Own => Fused::new(weight_decay).into(),
+    }
+}
+
+fn config(weight_decay: f32) -> AdamWConfig {
+    AdamWConfig::new().with_beta_1(BETAS[0]).with_beta_2(BETAS[1]).with_epsilon(EPSILON).with_weight_decay(weight_decay)
+}
+
+/// An optimiser at a share of the learning rate.
+#[derive(Clone)]
+struct Slower<O> {
+    inner: O,
+    factor: f64,
+}
+
+impl<O: Optimizer> Optimizer for Slower<O> {
+    type State<const D: usize> = O::State<D>;
+
+    fn step<const D: usize>(
+        &self,
+        rate: LearningRate,
+        weight: Tensor<D>,
+        gradient: Tensor<D>,
+        state: Option<O::State<D>>,
+    ) -> (Tensor<D>, Option<O::State<D>>) {
+        self.inner.step(rate * self.factor, weight, gradient, state)
+    }
+
+    fn to_device<const D: usize>(state: O::State<D>, device: &Device) -> O::State<D> {
+        O::to_device(state, device)
     }
 }
 
@@ -30,6 +74,12 @@ pub fn adamw(weight_decay: f32, operators: Operators) -> ModuleOptimizer {
 struct Fused {
     burn: AdamW,
     weight_decay: f32,
+}
+
+impl Fused {
+    fn new(weight_decay: f32) -> Fused {
+        Fused { burn: config(weight_decay).build(), weight_decay }
+    }
 }
 
 impl Optimizer for Fused {
@@ -108,7 +158,7 @@ mod tests {
             (0..10).map(|_| Tensor::random([5, 37], Distribution::Normal(0.0, 1.0), &device)).collect();
         let end = [Operators::Own, Operators::Burn].map(|operators| {
             let mut layer = start.clone();
-            let mut optimizer = adamw(0.05, operators);
+            let mut optimizer = of_weight_decay(0.05, operators);
             for x in &inputs {
                 let loss = layer.forward(x.clone()).powf_scalar(2.0).mean();
                 let grads = GradientsParams::from_grads(loss.backward(), &layer);

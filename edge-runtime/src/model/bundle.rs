@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 /// The first eight bytes. The carriage return and line feed are there to be hurt by a text-mode transfer.
 pub const MAGIC: [u8; 8] = *b"HILUM\0\r\n";
-/// The newest format version, with calibration and domain; version 4, without them, version 3, without independent
-/// findings, and version 2, without float islands either, are read too. Version 1 had no dilation and fewer operators.
-pub const VERSION: u16 = 5;
+/// The newest format version, with labels in groups; version 5, without those, with calibration and domain; version 4,
+/// without them, version 3, without independent findings, and version 2, without float islands either, are read too.
+/// Version 1 had no dilation and fewer operators.
+pub const VERSION: u16 = 6;
 /// Bytes before the payload.
 pub const HEADER: usize = 48;
 
@@ -26,7 +27,7 @@ pub struct Bundle {
     pub network: Network,
 }
 
-/// What version 5 has behind the network.
+/// What bundles have behind the network from version 5 on.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 struct Extension {
     calibration: Calibration,
@@ -74,7 +75,7 @@ impl Bundle {
     pub fn encode(&self) -> (Vec<u8>, String) {
         let mut payload = postcard::to_stdvec(self).expect("plain data always serialises");
         let extension = self.extension();
-        if extension != Extension::default() {
+        if self.version() >= 5 {
             payload.extend(postcard::to_stdvec(&extension).expect("plain data always serialises"));
         }
         let digest = sha256(&payload);
@@ -90,14 +91,17 @@ impl Bundle {
 
     /// The oldest version that has what the bundle holds, so that devices in the field read what they can run.
     fn version(&self) -> u16 {
+        if self.contract.activation == Activation::GroupedSoftmax {
+            return 6;
+        }
         if self.extension() != Extension::default() {
             return 5;
         }
         let has_islands = self.network.nodes.iter().any(|n| matches!(n.op, Op::Float(_)));
         match self.contract.activation {
             Activation::Independent => 4,
-            Activation::Sigmoid | Activation::Softmax if has_islands => 3,
-            Activation::Sigmoid | Activation::Softmax => 2,
+            _ if has_islands => 3,
+            _ => 2,
         }
     }
 
@@ -188,6 +192,10 @@ pub(crate) mod tests {
         b.contract.activation = Activation::Independent;
         let (bytes, digest) = b.encode();
         assert_eq!((bytes[8], Bundle::decode(&bytes).unwrap()), (4, (b, digest)));
+        let mut b = tiny();
+        b.contract.activation = Activation::GroupedSoftmax;
+        let (bytes, digest) = b.encode();
+        assert_eq!((bytes[8], Bundle::decode(&bytes).unwrap()), (6, (b, digest)));
     }
 
     /// With all that version 5 has.

@@ -62,6 +62,13 @@ pub enum Activation {
     Softmax,
     /// A logit per label, of which none excludes another (CheXNet's fourteen findings): the logistic function of each.
     Independent,
+    /// As softmax; what is looked for are all labels of the [group](label_group) of the positive one.
+    GroupedSoftmax,
+}
+
+/// The group of a label, the part in front of its slash: `PNEUMONIA` of `PNEUMONIA/VIRAL`. Without a slash, the label.
+pub fn label_group(label: &str) -> &str {
+    label.split('/').next().unwrap_or(label)
 }
 
 impl Activation {
@@ -71,6 +78,7 @@ impl Activation {
             Activation::Sigmoid => "sigmoid",
             Activation::Softmax => "softmax",
             Activation::Independent => "independent",
+            Activation::GroupedSoftmax => "grouped-softmax",
         }
     }
 }
@@ -239,6 +247,9 @@ impl Contract {
         if self.activation == Activation::Sigmoid && self.labels.len() != 2 {
             return bad("a sigmoid output needs exactly two labels".into());
         }
+        if self.activation == Activation::GroupedSoftmax && self.positives().count() == self.labels.len() {
+            return bad("all labels are of the group that is looked for".into());
+        }
         if self.labels.iter().enumerate().any(|(i, label)| self.labels[..i].contains(label)) {
             return bad("two labels have the same name".into());
         }
@@ -267,7 +278,7 @@ impl Contract {
     pub fn logits(&self) -> usize {
         match self.activation {
             Activation::Sigmoid => 1,
-            Activation::Softmax | Activation::Independent => self.labels.len(),
+            Activation::Softmax | Activation::Independent | Activation::GroupedSoftmax => self.labels.len(),
         }
     }
 
@@ -280,17 +291,26 @@ impl Contract {
                 if self.positive == 1 { p } else { 1.0 - p }
             }
             Activation::Independent => logistic(logits[self.positive as usize]),
-            Activation::Softmax => {
+            Activation::Softmax | Activation::GroupedSoftmax => {
                 let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
                 let sum: f32 = logits.iter().map(|l| (l - top).exp()).sum();
-                (logits[self.positive as usize] - top).exp() / sum
+                self.positives().map(|i| (logits[i] - top).exp()).sum::<f32>() / sum
             }
         }
     }
 
-    /// The name of the class that is looked for.
+    /// Indices of the labels that are looked for: one, or those of a group.
+    pub fn positives(&self) -> impl Iterator<Item = usize> + '_ {
+        let positive = self.positive as usize;
+        let is_grouped = self.activation == Activation::GroupedSoftmax;
+        let group = label_group(&self.labels[positive]);
+        (0..self.labels.len()).filter(move |i| *i == positive || (is_grouped && label_group(&self.labels[*i]) == group))
+    }
+
+    /// The name of what is looked for.
     pub fn positive_label(&self) -> &str {
-        &self.labels[self.positive as usize]
+        let label = &self.labels[self.positive as usize];
+        if self.activation == Activation::GroupedSoftmax { label_group(label) } else { label }
     }
 
     /// The name of the finding when it is not the positive one: the other label where there are two that exclude each
@@ -299,6 +319,12 @@ impl Contract {
         match self.labels.as_slice() {
             [first, second] if self.activation != Activation::Independent => {
                 if self.positive == 0 { second } else { first }.clone()
+            }
+            [first, ..]
+                if self.activation == Activation::GroupedSoftmax
+                    && self.positives().count() + 1 == self.labels.len() =>
+            {
+                self.labels.iter().find(|l| label_group(l) != self.positive_label()).unwrap_or(first).clone()
             }
             _ => format!("not {}", self.positive_label()),
         }
@@ -418,6 +444,19 @@ pub(crate) mod tests {
         let p = c.probability(&[0.3, 1.7]);
         c.activation = Activation::Sigmoid;
         assert!((p - c.probability(&[1.4])).abs() < 1e-6);
+    }
+
+    #[test]
+    fn all_labels_of_a_group_are_looked_for() {
+        let mut c = example();
+        c.activation = Activation::GroupedSoftmax;
+        c.labels = ["NORMAL", "PNEUMONIA/BACTERIAL", "PNEUMONIA/VIRAL"].map(Into::into).to_vec();
+        c.check().unwrap();
+        assert_eq!((c.positive_label(), c.negative_label().as_str()), ("PNEUMONIA", "NORMAL"));
+        let p = c.probability(&[1.0, 2.0, 0.5]);
+        assert!((p - (1.0 - 1f32.exp() / (1f32.exp() + 2f32.exp() + 0.5f32.exp()))).abs() < 1e-6);
+        c.labels[0] = "PNEUMONIA/OLD".into();
+        assert!(c.check().is_err());
     }
 
     #[test]

@@ -268,6 +268,8 @@ impl Model {
         let positive = self.contract.positive as usize;
         let temperature = self.contract.calibration.temperature;
         let at = |pixel: usize, label: usize| at(pixel, label) / temperature;
+        let positives: Vec<usize> = self.contract.positives().collect();
+        let others: Vec<usize> = (0..labels).filter(|l| !positives.contains(l)).collect();
         let evidence = (0..height * width).map(|pixel| {
             if labels == 1 {
                 return at(pixel, 0);
@@ -275,8 +277,8 @@ impl Model {
             if self.contract.activation == Activation::Independent {
                 return at(pixel, positive);
             }
-            let others: f32 = (0..labels).filter(|l| *l != positive).map(|l| at(pixel, l)).sum();
-            at(pixel, positive) - others / (labels - 1) as f32
+            let mean = |labels: &[usize]| labels.iter().map(|l| at(pixel, *l)).sum::<f32>() / labels.len() as f32;
+            mean(&positives) - mean(&others)
         });
         ActivationMap { width, height, evidence: evidence.collect() }
     }

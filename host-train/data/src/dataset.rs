@@ -2,7 +2,7 @@
 
 use crate::manifest;
 use crate::paths;
-use crate::readers::{Entry, layout_of};
+use crate::readers::{self, Entry, Listing, Reading, Source, layout_of};
 use crate::{Labels, Split};
 use edge_runtime::image::folder::image_files;
 use edge_runtime::image::source::read_file;
@@ -27,8 +27,10 @@ pub struct Item {
     pub sha256: String,
     /// What its pixels are like, once they have been decoded.
     pub pixels: Option<PixelStatistics>,
-    /// What the file says of the patient, once it has been decoded (DICOM).
+    /// What the data set says of the patient, or the file itself, once it has been decoded (DICOM).
     pub subject: Subject,
+    /// What else the data set says: a name and a value each.
+    pub groups: Vec<(String, String)>,
     /// Where the image goes.
     pub split: Split,
 }
@@ -42,6 +44,17 @@ pub struct Subject {
     pub sex: Option<Sex>,
     /// Which way the rays went.
     pub view: Option<View>,
+}
+
+impl Subject {
+    /// This, and of `other` what this does not say.
+    pub fn or(self, other: Subject) -> Subject {
+        Subject {
+            age_days: self.age_days.or(other.age_days),
+            sex: self.sex.or(other.sex),
+            view: self.view.or(other.view),
+        }
+    }
 }
 
 /// Size and grey levels of an image.
@@ -64,6 +77,25 @@ pub struct Unreadable {
     pub path: PathBuf,
     /// Why, for a person.
     pub reason: String,
+}
+
+/// So many files with the same reason are named one by one.
+const NAMED: usize = 5;
+
+/// A line for each of `files`; where many have the same reason, one for all of them.
+pub fn grouped(files: &[Unreadable]) -> Vec<String> {
+    let mut by_reason: BTreeMap<&str, Vec<&Path>> = BTreeMap::new();
+    for file in files {
+        by_reason.entry(&file.reason).or_default().push(&file.path);
+    }
+    let line = |(reason, paths): (&str, Vec<&Path>)| {
+        let names = |paths: &[&Path]| paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        match paths.len() {
+            0..=NAMED => names(&paths).iter().map(|path| format!("left out: {path}: {reason}")).collect(),
+            count => vec![format!("left out: {count} files: {reason} ({}, …)", names(&paths[..3]).join(", "))],
+        }
+    };
+    by_reason.into_iter().flat_map(line).collect()
 }
 
 /// A data set with its split.
@@ -89,6 +121,8 @@ pub(crate) struct Provisional {
     /// The split folder that a file lies in.
     given: HashMap<String, Split>,
     seed: u64,
+    /// What the readers had to say.
+    remarks: Vec<String>,
 }
 
 /// Why a data set cannot be used.
@@ -101,6 +135,22 @@ pub enum DatasetError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A table that comes with the images is not what was published.
+    #[error("{path}: {reason}")]
+    Table {
+        /// The table.
+        path: PathBuf,
+        /// What is wrong, and in which line.
+        reason: String,
+    },
+    /// The data set does not tell these classes apart.
+    #[error("{root}: this data set does not tell {classes} apart")]
+    Classes {
+        /// The data set.
+        root: PathBuf,
+        /// The classes that were asked for.
+        classes: String,
     },
     /// No image lies where the layout has them.
     #[error("{root}: no images under {folders}")]
@@ -130,9 +180,24 @@ pub enum DatasetError {
     },
 }
 
+/// That no image of `roots` serves, and why the first file does not.
+fn no_images(roots: &[PathBuf], first: Option<&Unreadable>) -> DatasetError {
+    let root = roots.first().cloned().unwrap_or_default();
+    let mut folders = match root.is_file() {
+        true => "the paths that it lists".into(),
+        false => layout_of(&root).places(),
+    };
+    if let Some(file) = first {
+        folders.push_str(&format!(" ({}: {})", file.path.display(), file.reason));
+    }
+    DatasetError::NoImages { root, folders }
+}
+
 /// Files of `root` that lie in none of the folders of its layout, `places`.
-fn elsewhere(root: &Path, entries: &[Entry], places: &str) -> Result<Vec<Unreadable>, DatasetError> {
-    let known: HashSet<&Path> = entries.iter().map(|e| e.path.as_path()).collect();
+fn elsewhere(root: &Path, listing: &Listing, places: &str) -> Result<Vec<Unreadable>, DatasetError> {
+    let Listing { entries, unreadable, .. } = listing;
+    let known: HashSet<&Path> =
+        entries.iter().map(|e| e.path.as_path()).chain(unreadable.iter().map(|u| u.path.as_path())).collect();
     let files = image_files(root).map_err(|source| DatasetError::Io { path: root.to_owned(), source })?;
     let reason = format!("it lies outside of {places}");
     let others = files.into_iter().filter(|file| !known.contains(file.as_path()));
@@ -160,27 +225,82 @@ fn contradictions(root: &Path, labels: &Labels, indexed: &[(Item, Option<Split>)
     found
 }
 
-impl Dataset {
-    /// Opens a folder (its `manifest.csv` if it has one) or a manifest file. Files are read for their digests, and not
-    /// decoded.
-    pub fn open(path: &Path, seed: u64, progress: impl Fn(usize, usize) + Sync) -> Result<Dataset, DatasetError> {
-        if path.is_file() {
-            return manifest::read(path);
+/// Entries of all `sources` in one list: patients of different data sets are different people.
+fn merged(sources: Vec<Source>) -> Listing {
+    let several = sources.len() > 1;
+    let mut all = Listing::default();
+    for (number, Source { name, mut listing }) in sources.into_iter().enumerate() {
+        if several {
+            for entry in &mut listing.entries {
+                entry.patient = format!("{name}{number}:{}", entry.patient);
+                entry.groups.push(("source".into(), name.into()));
+            }
         }
-        let manifest = path.join("manifest.csv");
-        if manifest.is_file() { manifest::read(&manifest) } else { Dataset::index(path, seed, progress) }
+        all.entries.extend(listing.entries);
+        all.unreadable.extend(listing.unreadable);
+        all.remarks.extend(listing.remarks);
+    }
+    all
+}
+
+/// The innermost folder that holds all of `folders`.
+fn common(folders: &[PathBuf]) -> PathBuf {
+    let first = folders.first().cloned().unwrap_or_default();
+    let holds_all = |folder: &&Path| folders.iter().all(|other| other.starts_with(folder));
+    first.ancestors().find(holds_all).unwrap_or(Path::new("/")).to_owned()
+}
+
+impl Dataset {
+    /// Opens folders (a single one by its `manifest.csv`, if it has one), lists of images, or a manifest file. Files
+    /// are read for their digests, and not decoded.
+    pub fn open(
+        paths: &[PathBuf],
+        reading: &Reading,
+        seed: u64,
+        progress: impl Fn(usize, usize) + Sync,
+    ) -> Result<Dataset, DatasetError> {
+        if let [path] = paths {
+            let inside = path.join("manifest.csv");
+            let manifest = if inside.is_file() { &inside } else { path };
+            if manifest.is_file() && !readers::is_list(manifest) {
+                return manifest::read(manifest);
+            }
+        }
+        Dataset::index(paths, reading, seed, progress)
     }
 
-    /// Lists the images under `root`, in whichever of the published layouts it has. Their split is final once
+    /// Lists the images under `roots`, each in whichever of the published layouts it has. Their split is final once
     /// [`crate::frames::load`] has decoded them, since a file that is no image has no side. `progress(done, of)` is
     /// called for each file.
-    pub fn index(root: &Path, seed: u64, progress: impl Fn(usize, usize) + Sync) -> Result<Dataset, DatasetError> {
+    pub fn index(
+        roots: &[PathBuf],
+        reading: &Reading,
+        seed: u64,
+        progress: impl Fn(usize, usize) + Sync,
+    ) -> Result<Dataset, DatasetError> {
         // Absolute, so that a manifest serves wherever it is put.
-        let io = |source| DatasetError::Io { path: root.to_owned(), source };
-        let root = std::fs::canonicalize(root).map_err(io)?;
-        let layout = layout_of(&root);
-        let labels = layout.labels();
-        let entries = layout.entries(&root)?;
+        let absolute = |root: &PathBuf| {
+            let io = |source| DatasetError::Io { path: root.clone(), source };
+            std::fs::canonicalize(root).map_err(io)
+        };
+        let roots: Vec<PathBuf> = roots.iter().map(absolute).collect::<Result<_, _>>()?;
+        let folder = |root: &PathBuf| match root.is_file() {
+            true => root.parent().unwrap_or(Path::new("/")).to_owned(),
+            false => root.clone(),
+        };
+        let root = common(&roots.iter().map(folder).collect::<Vec<_>>());
+        let labels = reading.classes.labels();
+        let mut unreadable = Vec::new();
+        let mut sources = Vec::new();
+        for path in &roots {
+            let source = readers::read(path, reading)?;
+            if path.is_dir() && layout_of(path).owns_its_folder() {
+                unreadable.extend(elsewhere(path, &source.listing, &layout_of(path).places())?);
+            }
+            sources.push(source);
+        }
+        let Listing { entries, unreadable: unusable, remarks } = merged(sources);
+        unreadable.extend(unusable);
         let done = AtomicUsize::new(0);
         let digest = |entry: &Entry| {
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, entries.len());
@@ -192,7 +312,6 @@ impl Dataset {
         };
         let digests: Vec<Result<String, Unreadable>> = entries.par_iter().map(digest).collect();
         let mut indexed = Vec::new();
-        let mut unreadable = elsewhere(&root, &entries, &layout.places())?;
         for (entry, digest) in entries.into_iter().zip(digests) {
             match digest {
                 Ok(sha256) => indexed.push((entry.item(&root, sha256), entry.split)),
@@ -200,16 +319,17 @@ impl Dataset {
             }
         }
         if indexed.is_empty() {
-            return Err(DatasetError::NoImages { root, folders: layout.places() });
+            return Err(no_images(&roots, unreadable.first()));
         }
         indexed.sort_by(|a, b| a.0.file.cmp(&b.0.file));
         let contradictions = contradictions(&root, &labels, &indexed);
-        indexed.retain(|(item, _)| !contradictions.iter().any(|c| c.path == paths::join(&root, &item.file)));
+        let gone: HashSet<&Path> = contradictions.iter().map(|c| c.path.as_path()).collect();
+        indexed.retain(|(item, _)| !gone.contains(paths::join(&root, &item.file).as_path()));
         unreadable.extend(contradictions);
         let side = |(item, split): &(Item, Option<Split>)| split.map(|split| (item.file.clone(), split));
         let given = indexed.iter().filter_map(side).collect();
         let items = indexed.into_iter().map(|(item, _)| item).collect();
-        let provisional = Some(Provisional { given, seed });
+        let provisional = Some(Provisional { given, seed, remarks });
         let mut dataset = Dataset { root, labels, items, unreadable, remarks: vec![], provisional };
         dataset.assign();
         Ok(dataset)
@@ -217,11 +337,11 @@ impl Dataset {
 
     /// Gives each image its side, if the split is provisional.
     fn assign(&mut self) {
-        let Some(Provisional { given, seed }) = &self.provisional else { return };
+        let Some(Provisional { given, seed, remarks: read }) = &self.provisional else { return };
         let given: Vec<Option<Split>> = self.items.iter().map(|i| given.get(&i.file).copied()).collect();
         let (splits, remarks) = crate::split::assign(&self.items, &given, self.labels.len(), *seed);
         self.items.iter_mut().zip(splits).for_each(|(item, split)| item.split = split);
-        self.remarks = remarks;
+        self.remarks = read.iter().cloned().chain(remarks).collect();
     }
 
     /// Leaves out the files in `unreadable`. All others have been decoded: the split is final now.
@@ -231,8 +351,7 @@ impl Dataset {
         self.items.retain(|i| !gone.contains(paths::join(root, &i.file).as_path()));
         self.unreadable.extend(unreadable);
         if self.items.is_empty() {
-            let folders = layout_of(&self.root).places();
-            return Err(DatasetError::NoImages { root: self.root.clone(), folders });
+            return Err(no_images(std::slice::from_ref(&self.root), self.unreadable.first()));
         }
         self.assign();
         self.provisional = None;
@@ -273,6 +392,11 @@ impl Dataset {
     /// True for each of `items` that has the label that is looked for.
     pub fn truths(&self, items: &[&Item]) -> Vec<bool> {
         self.labels.truths(items.iter().map(|i| i.label))
+    }
+
+    /// A line for each file that was left out; where many have the same reason, one for all of them.
+    pub fn left_out(&self) -> Vec<String> {
+        grouped(&self.unreadable)
     }
 
     /// Groups of files with the same content.

@@ -1,7 +1,7 @@
 //! Images decoded, each once, and handed to whoever needs their pixels.
 
 use crate::Split;
-use crate::dataset::{Dataset, DatasetError, PixelStatistics, Subject, Unreadable};
+use crate::dataset::{Dataset, DatasetError, Item, PixelStatistics, Subject, Unreadable};
 use edge_runtime::image::guard;
 use edge_runtime::image::preprocess::preprocess;
 use edge_runtime::image::source::read_file;
@@ -37,7 +37,7 @@ pub fn load<T: Send>(
     dataset: &mut Dataset,
     splits: &[Split],
     progress: impl Fn(usize, usize) + Sync,
-    work: impl Fn(&Radiograph) -> T + Sync,
+    work: impl Fn(&Item, &Radiograph) -> T + Sync,
 ) -> Result<Vec<(usize, T)>, ReadError> {
     let all = dataset.provisional.is_some();
     let wanted: Vec<usize> =
@@ -47,7 +47,7 @@ pub fn load<T: Send>(
         let item = &dataset.items[*i];
         let path = dataset.path(item);
         let result = match radiograph(&path) {
-            Ok(radiograph) => Ok(Ok((Seen::of(&radiograph), work(&radiograph)))),
+            Ok(radiograph) => Ok(Ok((Seen::of(&radiograph), work(item, &radiograph)))),
             Err(source) if item.pixels.is_some() => Err(ReadError::Image { path, source }),
             Err(e) => Ok(Err(Unreadable { path, reason: e.to_string() })),
         };
@@ -62,7 +62,7 @@ pub fn load<T: Send>(
         match result {
             Ok((seen, value)) => {
                 item.pixels.get_or_insert(seen.pixels);
-                item.subject = seen.subject;
+                item.subject = item.subject.or(seen.subject);
                 loaded.insert(item.file.clone(), value);
             }
             Err(file) => unreadable.push(file),
@@ -109,12 +109,5 @@ impl PixelStatistics {
             mean: hundredths(mean),
             std: hundredths(variance.sqrt()),
         }
-    }
-}
-
-impl Dataset {
-    /// Decodes every image once for its statistics, and leaves out those that are none.
-    pub fn measure(&mut self, progress: impl Fn(usize, usize) + Sync) -> Result<(), ReadError> {
-        load(self, &Split::ALL, progress, |_| ()).map(|_| ())
     }
 }

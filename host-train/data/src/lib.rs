@@ -3,7 +3,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bootstrap;
 pub mod calibration;
+pub mod curves;
 pub mod dataset;
 mod discriminant;
 pub mod domain;
@@ -22,5 +24,6 @@ pub mod subgroups;
 mod triangle;
 
 pub use dataset::{Dataset, DatasetError, Item, PixelStatistics, Subject};
-pub use labels::Labels;
+pub use labels::{Classes, Labels};
+pub use readers::{Reading, Uncertain};
 pub use split::{Selection, Split};

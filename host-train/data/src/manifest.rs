@@ -1,11 +1,11 @@
 //! The manifest: comments with the root folder and the classes, then CSV, one row an image.
 
-use crate::Labels;
 use crate::dataset::{Dataset, DatasetError, Item, PixelStatistics, Subject};
-use crate::readers::LAYOUTS;
 use crate::split::Split;
+use crate::{Classes, Labels};
 use edge_runtime::image::{Sex, View};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 const ROOT: &str = "# root: ";
@@ -32,6 +32,9 @@ struct Row {
     sex: Option<Sex>,
     #[serde(default)]
     view: Option<View>,
+    /// A JSON object, or nothing.
+    #[serde(default)]
+    groups: String,
 }
 
 impl From<&Item> for Row {
@@ -50,6 +53,13 @@ impl From<&Item> for Row {
             age_days: item.subject.age_days,
             sex: item.subject.sex,
             view: item.subject.view,
+            groups: match item.groups.as_slice() {
+                [] => String::new(),
+                groups => {
+                    let map: BTreeMap<&String, &String> = groups.iter().map(|(name, value)| (name, value)).collect();
+                    serde_json::to_string(&map).expect("plain data always serialises")
+                }
+            },
         }
     }
 }
@@ -68,6 +78,11 @@ impl From<Row> for Item {
             sha256: row.sha256,
             pixels,
             subject,
+            // A column that was written by somebody else is no reason to refuse the rows.
+            groups: serde_json::from_str::<BTreeMap<String, String>>(&row.groups)
+                .unwrap_or_default()
+                .into_iter()
+                .collect(),
             split: row.split,
         }
     }
@@ -87,7 +102,7 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
         (Some(names), Some(positive)) => {
             labels(names, positive).ok_or_else(|| bad("its classes cannot be read".into()))?
         }
-        _ => LAYOUTS[0].labels(),
+        _ => Classes::default().labels(),
     };
     if items.is_empty() || items.iter().any(|i| i.label >= labels.len()) {
         return Err(bad(format!("no rows, or a label that is none of 0 to {}", labels.len() - 1)));
@@ -138,6 +153,7 @@ mod tests {
             sha256: "0".repeat(64),
             pixels,
             subject: Subject { age_days: Some(1500), sex: Some(Sex::Female), view: None },
+            groups: vec![("site".into(), "north, \"old\" wing".into())],
             split: Split::Val,
         };
         let known = PixelStatistics { width: 3, height: 4, mean: 127.25, std: 9.5 };
@@ -153,6 +169,6 @@ mod tests {
         let old: Vec<String> =
             write(&set).lines().filter(|l| !l.starts_with("# l") && !l.starts_with("# p")).map(String::from).collect();
         std::fs::write(&path, old.join("\n")).unwrap();
-        assert_eq!(read(&path).unwrap().labels, LAYOUTS[0].labels());
+        assert_eq!(read(&path).unwrap().labels, Classes::default().labels());
     }
 }

@@ -65,35 +65,61 @@ impl Metrics {
     /// Metrics of `probabilities` against `labels` (true: positive).
     pub fn new(probabilities: &[f32], labels: &[bool], threshold: f32) -> Metrics {
         let c = confusion(probabilities, labels, threshold);
-        let tn = c.tn as f64;
-        let fp = c.fp as f64;
-        let fn_ = c.r#fn as f64;
-        let tp = c.tp as f64;
-        let share = |a: f64, b: f64| (b > 0.0).then(|| a / b);
-        let f1 = share(2.0 * tp, 2.0 * tp + fp + fn_);
-        let f1_negative = share(2.0 * tn, 2.0 * tn + fp + fn_);
+        let rates = Rates::of(c);
         let area = auroc(probabilities, labels);
         let n = labels.len() as f64;
         let error = |(p, l): (&f32, &bool)| (f64::from(*p) - f64::from(u8::from(*l))).powi(2);
-        let both = tp + fn_ > 0.0 && tn + fp > 0.0;
         Metrics {
             n: labels.len(),
             threshold: f64::from(threshold),
-            accuracy: share(tp + tn, n),
+            accuracy: rates.accuracy,
             auroc: area.map(|a| a.area),
             auroc_ci95: area.map(|a| a.ci95),
             average_precision: average_precision(probabilities, labels),
-            sensitivity: share(tp, tp + fn_),
-            specificity: share(tn, tn + fp),
-            precision: share(tp, tp + fp),
-            npv: share(tn, tn + fn_),
-            f1,
-            macro_f1: f1.zip(f1_negative).filter(|_| both).map(|(a, b)| (a + b) / 2.0),
+            sensitivity: rates.sensitivity,
+            specificity: rates.specificity,
+            precision: rates.precision,
+            npv: rates.npv,
+            f1: rates.f1,
+            macro_f1: rates.macro_f1,
             brier: share(probabilities.iter().zip(labels).map(error).sum(), n),
             ece: (n > 0.0).then(|| calibration_error(probabilities, labels)),
             confusion: c,
         }
     }
+}
+
+/// What follows from counts alone; as in [`Metrics`].
+pub(crate) struct Rates {
+    pub accuracy: Option<f64>,
+    pub sensitivity: Option<f64>,
+    pub specificity: Option<f64>,
+    pub precision: Option<f64>,
+    pub npv: Option<f64>,
+    pub f1: Option<f64>,
+    pub macro_f1: Option<f64>,
+}
+
+impl Rates {
+    pub fn of(c: Confusion) -> Rates {
+        let [tn, fp, missed, tp] = [c.tn, c.fp, c.r#fn, c.tp].map(|count| count as f64);
+        let f1 = share(2.0 * tp, 2.0 * tp + fp + missed);
+        let f1_negative = share(2.0 * tn, 2.0 * tn + fp + missed);
+        let both = tp + missed > 0.0 && tn + fp > 0.0;
+        Rates {
+            accuracy: share(tp + tn, tn + fp + missed + tp),
+            sensitivity: share(tp, tp + missed),
+            specificity: share(tn, tn + fp),
+            precision: share(tp, tp + fp),
+            npv: share(tn, tn + missed),
+            f1,
+            macro_f1: f1.zip(f1_negative).filter(|_| both).map(|(a, b)| (a + b) / 2.0),
+        }
+    }
+}
+
+fn share(part: f64, whole: f64) -> Option<f64> {
+    (whole > 0.0).then(|| part / whole)
 }
 
 /// A metric with so many digits, or `undefined`.
@@ -149,6 +175,11 @@ fn auroc(probabilities: &[f32], labels: &[bool]) -> Option<Area> {
     };
     let half = 1.959964 * (variance(&of_positive) + variance(&of_negative)).sqrt();
     Some(Area { area, ci95: [(area - half).max(0.0), (area + half).min(1.0)] })
+}
+
+/// The area alone.
+pub(crate) fn rank_auroc(probabilities: &[f32], labels: &[bool]) -> Option<f64> {
+    auroc(probabilities, labels).map(|area| area.area)
 }
 
 fn average_precision(probabilities: &[f32], labels: &[bool]) -> Option<f64> {

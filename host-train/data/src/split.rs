@@ -128,7 +128,9 @@ fn hold_out_patients(groups: &BTreeMap<usize, Vec<usize>>, use_val: bool, splits
 /// Holds out [`VAL_SHARE`] of the images of `label` that are not tested, whole patients in an order that follows from
 /// the seed.
 fn hold_out_share(items: &[Item], groups: &BTreeMap<usize, Vec<usize>>, label: usize, seed: u64, splits: &mut [Split]) {
-    let free = groups.values().filter(|m| splits[m[0]] != Split::Test && items[m[0]].label == label);
+    // A patient with images of several classes counts for the last of them, which is the rarer one.
+    let class = |members: &Vec<usize>| members.iter().map(|m| items[*m].label).max();
+    let free = groups.values().filter(|m| splits[m[0]] != Split::Test && class(m) == Some(label));
     let mut pool: Vec<_> = free.map(|members| (keyed(seed, &items[members[0]].patient), members)).collect();
     pool.sort_by_key(|(key, _)| *key);
     let total: usize = pool.iter().map(|(_, members)| members.len()).sum();
@@ -145,7 +147,7 @@ fn keyed(seed: u64, patient: &str) -> [u8; 32] {
     Sha256::digest(format!("{seed}:{patient}")).into()
 }
 
-/// Union of images by patient (within a class) and by content: each image's group, by the index of its first member.
+/// Union of images by patient and by content: each image's group, by the index of its first member.
 fn groups_of(items: &[Item]) -> Vec<usize> {
     let mut group: Vec<usize> = (0..items.len()).collect();
     fn find(group: &mut [usize], mut i: usize) -> usize {
@@ -157,7 +159,7 @@ fn groups_of(items: &[Item]) -> Vec<usize> {
     }
     let mut first: HashMap<String, usize> = HashMap::new();
     for (i, item) in items.iter().enumerate() {
-        for key in [format!("p{}:{}", item.label, item.patient), format!("s{}", item.sha256)] {
+        for key in [format!("p{}", item.patient), format!("s{}", item.sha256)] {
             let other = *first.entry(key).or_insert(i);
             let a = find(&mut group, i);
             let b = find(&mut group, other);
@@ -179,6 +181,7 @@ mod tests {
             sha256: sha.to_string(),
             pixels: None,
             subject: Default::default(),
+            groups: vec![],
             split: Split::Train,
         }
     }

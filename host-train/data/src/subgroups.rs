@@ -4,6 +4,7 @@ use crate::metrics::Metrics;
 use crate::{Item, Subject};
 use edge_runtime::image::{Sex, View};
 use serde::Serialize;
+use std::collections::BTreeMap;
 
 /// Smaller parts are left out: their figures say nothing.
 pub const SMALLEST: usize = 10;
@@ -15,7 +16,7 @@ const YEAR: u32 = 365;
 #[derive(Debug, Clone, Serialize)]
 pub struct Subgroup {
     /// What its images have in common.
-    pub name: &'static str,
+    pub name: String,
     /// Of its images.
     pub metrics: Metrics,
 }
@@ -41,16 +42,36 @@ const PARTS: [Part; 10] = [
     ("view lateral", |s| s.view == Some(View::Lateral)),
 ];
 
-/// The parts of `items` that are large enough, decided at `threshold`; each item has a probability and a truth.
+/// A name that the data set gives to parts of its own is split by no more values than this: more are no groups.
+const MOST_VALUES: usize = 20;
+
+/// The parts of `items` that are large enough, decided at `threshold`; each item has a probability and a truth. Besides
+/// age, sex and view these are the parts that the data set names itself.
 pub fn subgroups(items: &[&Item], probabilities: &[f32], truths: &[bool], threshold: f32) -> Vec<Subgroup> {
-    let part = |(name, belongs): &Part| {
-        let members: Vec<usize> = (0..items.len()).filter(|i| belongs(&items[*i].subject)).collect();
+    let part = |name: String, members: Vec<usize>| {
         let probabilities: Vec<f32> = members.iter().map(|i| probabilities[*i]).collect();
         let truths: Vec<bool> = members.iter().map(|i| truths[*i]).collect();
         (members.len() >= SMALLEST)
             .then(|| Subgroup { name, metrics: Metrics::new(&probabilities, &truths, threshold) })
     };
-    PARTS.iter().filter_map(part).collect()
+    let known = PARTS.iter().filter_map(|(name, belongs)| {
+        let members = (0..items.len()).filter(|i| belongs(&items[*i].subject)).collect();
+        part((*name).to_owned(), members)
+    });
+    known.chain(named(items).into_iter().filter_map(|(name, members)| part(name, members))).collect()
+}
+
+/// Parts that the data set names, as "name value", and their members.
+fn named(items: &[&Item]) -> Vec<(String, Vec<usize>)> {
+    let mut by_name: BTreeMap<&str, BTreeMap<&str, Vec<usize>>> = BTreeMap::new();
+    for (i, item) in items.iter().enumerate() {
+        for (name, value) in &item.groups {
+            by_name.entry(name).or_default().entry(value).or_default().push(i);
+        }
+    }
+    let few = by_name.into_iter().filter(|(_, values)| values.len() <= MOST_VALUES);
+    few.flat_map(|(name, values)| values.into_iter().map(move |(value, members)| (format!("{name} {value}"), members)))
+        .collect()
 }
 
 #[cfg(test)]
@@ -71,6 +92,7 @@ mod tests {
                 sex: (i >= 12).then_some(Sex::Male),
                 view: None,
             },
+            groups: vec![("site".into(), if i < 12 { "north" } else { "south" }.into())],
             split: Split::Test,
         };
         let items: Vec<Item> = (0..20).map(item).collect();
@@ -78,8 +100,8 @@ mod tests {
         let truths: Vec<bool> = (0..20).map(|i| i % 2 == 1).collect();
         let probabilities: Vec<f32> = truths.iter().map(|t| if *t { 0.9 } else { 0.1 }).collect();
         let parts = subgroups(&items, &probabilities, &truths, 0.5);
-        let names: Vec<&str> = parts.iter().map(|p| p.name).collect();
-        assert_eq!(names, ["age 1 to 5"]);
+        let names: Vec<&str> = parts.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["age 1 to 5", "site north"]);
         assert_eq!((parts[0].metrics.n, parts[0].metrics.auroc), (12, Some(1.0)));
     }
 }

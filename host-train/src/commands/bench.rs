@@ -2,8 +2,8 @@
 
 use crate::device::{self, DeviceKind};
 use crate::network::{Network, Operators, values};
-use crate::optimizer::adamw;
-use crate::recipe::{NetworkSpec, Recipe};
+use crate::optimizer::of_weight_decay;
+use crate::recipe::{HeadSpec, NetworkSpec, Recipe};
 use anyhow::{Result, anyhow, bail};
 use burn::module::Module;
 use burn::optim::GradientsParams;
@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Instant;
 
 /// Networks besides those of the built-in recipes.
-const NETWORKS: [&str; 3] = ["mobilenetv2", "densenet121", "resnet50"];
+const NETWORKS: [&str; 4] = ["mobilenetv2", "efficientnet-lite0", "densenet121", "resnet50"];
 
 /// Labels of a recipe's network: those of the default model.
 const LABELS: usize = 2;
@@ -26,8 +26,8 @@ const WARM_UP: usize = 2;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// mobilenetv2, densenet121 or resnet50 with 3 channels and 1000 labels, as torchvision has them; or the network of
-    /// a recipe, by its name or file
+    /// mobilenetv2, efficientnet-lite0, densenet121 or resnet50 with 3 channels and 1000 labels, as published; or the
+    /// network of a recipe, by its name or file
     #[arg(long)]
     network: String,
     /// Side of the images in pixels
@@ -74,8 +74,9 @@ struct Report {
 /// The network that is asked for.
 struct Subject {
     spec: NetworkSpec,
+    head: HeadSpec,
     channels: u32,
-    labels: usize,
+    logits: usize,
 }
 
 /// Milliseconds of the parts of each step.
@@ -93,8 +94,8 @@ pub fn run(args: Args, progress: Reporter) -> Result<()> {
     let operators = if args.burn_operators { Operators::Burn } else { own };
     let device = inference.clone().autodiff();
     device.seed(1);
-    let Subject { spec, channels, labels } = subject;
-    let network = Network::of(&spec, args.size, channels, labels, operators, &device);
+    let Subject { spec, head, channels, logits } = subject;
+    let network = Network::of(&spec, &head, [args.size, channels], logits, operators, &device);
     let parameters = network.parameters();
     let dims = [args.batch as usize, channels as usize, args.size as usize, args.size as usize];
     let (network, steps) = train(network, operators, dims, &device, &args, &progress)?;
@@ -109,11 +110,12 @@ pub fn run(args: Args, progress: Reporter) -> Result<()> {
 }
 
 fn subject(args: &Args) -> Result<Subject> {
-    let torchvision = |spec| Ok(Subject { spec, channels: 3, labels: 1000 });
+    let torchvision = |spec| Ok(Subject { spec, head: HeadSpec::default(), channels: 3, logits: 1000 });
     match args.network.as_str() {
-        "mobilenetv2" => torchvision(NetworkSpec::MobilenetV2 { blocks: 17, last: 1280, frozen: 0, dropout: 0.2 }),
-        "resnet50" => torchvision(NetworkSpec::Resnet50 { frozen: 0, dropout: 0.0 }),
-        "densenet121" => torchvision(NetworkSpec::Densenet121 { frozen: 0, dropout: 0.0 }),
+        "mobilenetv2" => torchvision(NetworkSpec::MobilenetV2 { blocks: 17, last: 1280 }),
+        "efficientnet-lite0" => torchvision(NetworkSpec::EfficientnetLite0 {}),
+        "resnet50" => torchvision(NetworkSpec::Resnet50 {}),
+        "densenet121" => torchvision(NetworkSpec::Densenet121 {}),
         other => {
             let mut recipe: Recipe = match super::train::recipe(other) {
                 Ok((recipe, _)) => recipe,
@@ -124,7 +126,8 @@ fn subject(args: &Args) -> Result<Subject> {
             };
             recipe.input.size = args.size;
             recipe.check().map_err(|reason| anyhow!("{other} at --size {}: {reason}", args.size))?;
-            Ok(Subject { spec: recipe.network, channels: recipe.input.channels, labels: LABELS })
+            let logits = recipe.head.output.logits(LABELS);
+            Ok(Subject { spec: recipe.network, head: recipe.head, channels: recipe.input.channels, logits })
         }
     }
 }
@@ -141,7 +144,7 @@ fn train(
     args: &Args,
     progress: &Reporter,
 ) -> Result<(Network, Steps)> {
-    let mut optimizer = adamw(0.01, operators);
+    let mut optimizer = of_weight_decay(0.01, operators);
     let mut steps = Steps::default();
     let total = args.steps as usize + WARM_UP;
     for i in 0..total {

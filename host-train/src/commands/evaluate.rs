@@ -6,7 +6,7 @@ use data::evaluation::{SHIFT_SEED, probabilities};
 use data::metrics::{Metrics, printed};
 use data::shifts::{SHIFTS, Shift};
 use data::subgroups::{Subgroup, subgroups};
-use data::{Dataset, Item, Selection, Split, frames};
+use data::{Classes, Dataset, Item, Reading, Selection, Split, frames};
 use edge_runtime::engine::Compute;
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::preprocess::preprocess;
@@ -24,9 +24,10 @@ pub struct Args {
     /// A .onnx (float or int8) or .hilum model
     #[arg(long)]
     model: PathBuf,
-    /// Data folder (Kermany layout) or a manifest of `prepare`
-    #[arg(long)]
-    data: PathBuf,
+    /// A data folder as published (Kermany, NIH ChestX-ray14, CheXpert, RSNA), a list of images as CSV (path, label,
+    /// and what else is known), or a manifest of `prepare`; given several times, all are one data set
+    #[arg(long, required = true)]
+    data: Vec<PathBuf>,
     /// Which images; without it test, or val where there is no test
     #[arg(long, value_parser = PossibleValuesParser::new(Selection::NAMES).try_map(|name| name.parse::<Selection>()))]
     split: Option<Selection>,
@@ -47,21 +48,21 @@ pub struct Args {
 pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     let model = Model::load(&args.model, compute)?;
     let seed = model.contract.provenance.seed;
-    let mut dataset = Dataset::open(&args.data, seed, |done, of| progress.step("reading the data set", done, of, ""))?;
+    let reading = Reading { classes: Classes::of_model(&model.contract.labels), ..Reading::default() };
+    let mut dataset =
+        Dataset::open(&args.data, &reading, seed, |done, of| progress.step("reading the data set", done, of, ""))?;
     if let Some(path) = &args.predictions {
         let images: Vec<PathBuf> = dataset.items.iter().map(|i| dataset.path(i)).collect();
-        let inputs = images.iter().chain([&args.model, &args.data]);
+        let inputs = images.iter().chain(&args.data).chain([&args.model]);
         check_outputs(&[path.as_path()], &inputs.map(PathBuf::as_path).collect::<Vec<_>>())?;
     }
     let splits = select(&dataset, args.split)?;
-    let frame = |radiograph: &Radiograph| preprocess(&radiograph.plane, &model.contract.input);
+    let frame = |_: &Item, radiograph: &Radiograph| preprocess(&radiograph.plane, &model.contract.input);
     let decoded = |done, of| progress.step("decoding images", done, of, "");
     let loaded = frames::load(&mut dataset, &splits, decoded, frame)?;
     // Files that are no images have left now.
     select(&dataset, args.split)?;
-    for file in &dataset.unreadable {
-        progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
-    }
+    dataset.left_out().iter().for_each(|line| progress.line(line));
     let items: Vec<&Item> = loaded.iter().map(|(i, _)| &dataset.items[*i]).collect();
     let planes: Vec<&GreyPlane> = loaded.iter().map(|(_, frame)| frame).collect();
     let probabilities = probabilities(&model, &planes, |i| progress.step("evaluating", i, planes.len(), ""))?;
@@ -185,7 +186,7 @@ fn text(report: &Report, dataset: &Dataset, scores: &Scores, threshold: f32) -> 
         String::new(),
     ];
     let labels = dataset.labels.names();
-    let looked_for = &labels[dataset.labels.positive()];
+    let looked_for = dataset.labels.positive_name();
     let called = [format!("called {looked_for}"), format!("not {looked_for}")];
     lines.push(format!("{:>16} {:>20} {:>20}", "", called[1], called[0]));
     for (label, name) in labels.iter().enumerate() {

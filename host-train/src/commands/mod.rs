@@ -1,9 +1,13 @@
 //! The command line of `host-train`: one file for each subcommand.
 
 mod bench;
+mod compare;
 mod evaluate;
+mod explain;
 mod phantom;
 mod prepare;
+mod recipes;
+mod report;
 mod shortcuts;
 mod train;
 
@@ -17,7 +21,7 @@ use std::process::ExitCode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the work failed, or prepare, shortcuts and evaluate left files out: the message says which, and what to do
+  1  the work failed, or prepare, shortcuts, evaluate and report left files out: the message says which, and what to do
   2  the command line was not understood
 
 HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).";
@@ -50,6 +54,14 @@ enum Command {
     Train(train::Args),
     /// Measure a model on a data set, on the device's own engine
     Evaluate(evaluate::Args),
+    /// List the built-in recipes, or print one
+    Recipes(recipes::Args),
+    /// Judge a finished run: a page, JSON and a model card
+    Report(report::Args),
+    /// Table runs beside the published figures
+    Compare(compare::Args),
+    /// Write what a trained network looks at in radiographs: Grad-CAM and saliency
+    Explain(explain::Args),
     /// Time the training and inference of a network on random images
     Bench(bench::Args),
 }
@@ -65,8 +77,12 @@ pub fn main() -> ExitCode {
             Command::Phantom(args) => phantom::run(args, reporter)?,
             Command::Prepare(args) => return Ok(prepare::run(args, reporter)?),
             Command::Shortcuts(args) => return Ok(shortcuts::run(args, reporter)?),
-            Command::Train(args) => train::run(args, reporter)?,
+            Command::Train(args) => train::run(args, &compute, reporter)?,
             Command::Evaluate(args) => return Ok(evaluate::run(args, &compute, reporter)?),
+            Command::Recipes(args) => recipes::run(&args)?,
+            Command::Report(args) => return Ok(report::run(args, &compute, reporter)?),
+            Command::Compare(args) => compare::run(&args)?,
+            Command::Explain(args) => explain::run(&args, &reporter)?,
             Command::Bench(args) => bench::run(args, reporter)?,
         }
         Ok(0)

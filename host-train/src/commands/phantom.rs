@@ -2,7 +2,7 @@
 
 use crate::phantom::chest;
 use anyhow::{Context, Result, ensure};
-use data::readers::{Kermany, Layout};
+use data::Classes;
 use edge_runtime::process::files::write_atomically;
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
@@ -30,7 +30,7 @@ pub fn run(args: Args, progress: Reporter) -> Result<()> {
     }
     let sets = [("train", args.images), ("test", args.images / 4)];
     let total: u64 = sets.iter().map(|s| s.1).sum();
-    let labels = Kermany.labels();
+    let labels = Classes::Pneumonia.labels();
     let mut number = 0;
     let mut first_patient = 0;
     for (split, count) in sets {

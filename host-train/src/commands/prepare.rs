@@ -1,24 +1,33 @@
 //! `host-train prepare`.
 
-use anyhow::{Context, Result};
-use data::{Dataset, Item, PixelStatistics, Split, manifest};
-use edge_runtime::process::files::{check_outputs, write_atomically};
+use crate::report::Looks;
+use anyhow::Result;
+use data::{Dataset, Item, PixelStatistics, Reading, Split, frames, manifest};
+use edge_runtime::process::files::{check_outputs, write_together};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Folder with NORMAL/ and PNEUMONIA/, directly or in train/, val/, test/
-    data: PathBuf,
+    /// A data folder as published (Kermany, NIH ChestX-ray14, CheXpert, RSNA) or a list of images as CSV; several are
+    /// one data set
+    #[arg(required = true)]
+    data: Vec<PathBuf>,
+    /// Read it as this recipe does: a file, or the name of a built-in one
+    #[arg(long, value_name = "RECIPE")]
+    recipe: Option<String>,
     /// Where the manifest goes
     #[arg(long, default_value = "manifest.csv")]
     out: PathBuf,
     /// Seed of the split; the same data and seed give the same split
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Also write a page with grey levels, mean images and what is known of the patients
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -33,6 +42,8 @@ struct Summary {
     duplicate_groups: usize,
     duplicate_files: usize,
     unreadable: Vec<LeftOut>,
+    #[serde(skip)]
+    left_out: Vec<String>,
     remarks: Vec<String>,
     digest: String,
 }
@@ -56,12 +67,23 @@ struct LeftOut {
 
 pub fn run(args: Args, progress: Reporter) -> Result<u8> {
     let listed = |done, of| progress.step("reading the data set", done, of, "");
-    let mut set = Dataset::index(&args.data, args.seed, listed)?;
+    let reading = match &args.recipe {
+        Some(name) => super::train::recipe(name)?.0.data,
+        None => Reading::default(),
+    };
+    let mut set = Dataset::index(&args.data, &reading, args.seed, listed)?;
     let images: Vec<PathBuf> = set.items.iter().map(|i| set.path(i)).collect();
-    check_outputs(&[args.out.as_path()], &images.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
-    set.measure(|done, of| progress.step("decoding images", done, of, ""))?;
-    write_atomically(&args.out, manifest::write(&set).as_bytes()).with_context(|| format!("{}", args.out.display()))?;
+    let outputs: Vec<&Path> = [Some(args.out.as_path()), args.html.as_deref()].into_iter().flatten().collect();
+    check_outputs(&outputs, &images.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;
+    let looks = Looks::new(&set.labels);
+    let decoded = |done, of| progress.step("decoding images", done, of, "");
+    frames::load(&mut set, &Split::ALL, decoded, |item, radiograph| looks.add(item, &radiograph.plane))?;
     let summary = Summary::new(&set);
+    let manifest = manifest::write(&set);
+    let page = looks.page(&set, &summary.text());
+    let texts = [manifest.as_bytes(), page.as_bytes()];
+    let files: Vec<(&Path, &[u8])> = outputs.into_iter().zip(texts).collect();
+    write_together(&files).map_err(|(path, e)| anyhow::anyhow!("{}: {e}", path.display()))?;
     drop(progress);
     match args.json {
         true => output::json(&summary, true)?,
@@ -81,6 +103,7 @@ impl Summary {
             duplicate_groups: duplicates.len(),
             duplicate_files: duplicates.iter().map(Vec::len).sum(),
             unreadable: unreadable.map(|u| LeftOut { file: u.path.clone(), reason: u.reason.clone() }).collect(),
+            left_out: set.left_out(),
             remarks: set.remarks.clone(),
             digest: set.digest(),
         }
@@ -104,7 +127,7 @@ impl Summary {
         if !self.unreadable.is_empty() {
             lines.push(format!("{} files left out:", self.unreadable.len()));
         }
-        lines.extend(self.unreadable.iter().map(|u| format!("left out: {}: {}", u.file.display(), u.reason)));
+        lines.extend(self.left_out.iter().cloned());
         lines.extend(self.remarks.iter().cloned());
         lines.join("\n")
     }

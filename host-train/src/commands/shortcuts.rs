@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 use data::metrics::printed;
 use data::shortcuts::{Labelled, Shortcut, shortcuts};
-use data::{Dataset, Split, frames};
+use data::{Dataset, Item, Reading, Split, frames};
 use edge_runtime::image::{GreyPlane, Radiograph};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
@@ -15,8 +15,10 @@ const SIDE: u32 = 160;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Data folder (Kermany layout) or a manifest of `prepare`
-    data: PathBuf,
+    /// A data folder as published (Kermany, NIH ChestX-ray14, CheXpert, RSNA), a list of images as CSV, or a manifest
+    /// of `prepare`; several folders or lists are one data set
+    #[arg(required = true)]
+    data: Vec<PathBuf>,
     /// Seed of the split, for a folder
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -42,15 +44,13 @@ struct Side {
 
 pub fn run(args: Args, progress: Reporter) -> Result<u8> {
     let listed = |done, of| progress.step("reading the data set", done, of, "");
-    let mut dataset = Dataset::open(&args.data, args.seed, listed)?;
+    let mut dataset = Dataset::open(&args.data, &Reading::default(), args.seed, listed)?;
     dataset.require(Split::Train)?;
     dataset.require(Split::Val)?;
     let decoded = |done, of| progress.step("decoding images", done, of, "");
-    let frame = |radiograph: &Radiograph| radiograph.plane.resized(SIDE, SIDE);
+    let frame = |_: &Item, radiograph: &Radiograph| radiograph.plane.resized(SIDE, SIDE);
     let loaded = frames::load(&mut dataset, &[Split::Train, Split::Val], decoded, frame)?;
-    for file in &dataset.unreadable {
-        progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
-    }
+    dataset.left_out().iter().for_each(|line| progress.line(line));
     let mut train = Side::default();
     let mut validation = Side::default();
     for (i, frame) in loaded {
@@ -65,7 +65,7 @@ pub fn run(args: Args, progress: Reporter) -> Result<u8> {
         &Labelled { frames: &validation.frames, truths: &truths },
     );
     let Some(found) = found else {
-        bail!("{}: a class is missing on one side of the split", args.data.display());
+        bail!("{}: a class is missing on one side of the split", args.data[0].display());
     };
     let report =
         Report { train_images: train.frames.len(), validation_images: validation.frames.len(), shortcuts: found };

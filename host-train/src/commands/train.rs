@@ -1,35 +1,28 @@
 //! `host-train train`.
 
+use super::report::{self, Asked};
 use crate::device::{self, DeviceKind};
 use crate::network::Operators;
-use crate::recipe::Recipe;
+use crate::recipe::{RECIPES, Recipe};
 use crate::training::{self, Options};
 use anyhow::{Context, Result, bail};
-use data::Dataset;
 use data::metrics::printed;
+use data::{Dataset, Split};
+use edge_runtime::engine::Compute;
 use edge_runtime::image::folder::image_files;
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
 use std::path::{Path, PathBuf};
 
-/// The recipes that ship with the program, by name.
-const RECIPES: [(&str, &str); 5] = [
-    ("mobilenet-v2", include_str!("../../recipes/mobilenet-v2.toml")),
-    ("mobilenet-v2-160", include_str!("../../recipes/mobilenet-v2-160.toml")),
-    ("mobilenet-v2-probe", include_str!("../../recipes/mobilenet-v2-probe.toml")),
-    ("phantom-cnn", include_str!("../../recipes/phantom-cnn.toml")),
-    ("regularised-cnn", include_str!("../../recipes/regularised-cnn.toml")),
-];
-
 #[derive(clap::Args)]
 pub struct Args {
-    /// A recipe file, or the name of a built-in one: mobilenet-v2, mobilenet-v2-160, mobilenet-v2-probe, phantom-cnn,
-    /// regularised-cnn
+    /// A recipe file, or the name of a built-in one: `host-train recipes` lists them
     #[arg(long)]
     recipe: String,
-    /// Data folder (Kermany layout) or a manifest of `prepare`
-    #[arg(long)]
-    data: PathBuf,
+    /// A data folder as published (Kermany, NIH ChestX-ray14, CheXpert, RSNA), a list of images as CSV (path, label,
+    /// and what else is known), or a manifest of `prepare`; given several times, all are one data set
+    #[arg(long, required = true)]
+    data: Vec<PathBuf>,
     /// Folder of the run: model.onnx, metrics, checkpoints
     #[arg(long)]
     out: PathBuf,
@@ -71,14 +64,12 @@ fn others(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-pub fn run(args: Args, progress: Reporter) -> Result<()> {
+pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<()> {
     let (recipe, recipe_text) = recipe(&args.recipe)?;
     let (device, own) = device::open(args.device)?;
     let listed = |done, of| progress.step("reading the data set", done, of, "");
-    let dataset = Dataset::open(&args.data, recipe.seed, listed)?;
-    for file in &dataset.unreadable {
-        progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
-    }
+    let dataset = Dataset::open(&args.data, &recipe.data, recipe.seed, listed)?;
+    dataset.left_out().iter().chain(&dataset.remarks).for_each(|line| progress.line(line));
     let options = Options {
         recipe,
         recipe_text,
@@ -91,10 +82,13 @@ pub fn run(args: Args, progress: Reporter) -> Result<()> {
         operators: if args.burn_operators { Operators::Burn } else { own },
     };
     let m = training::train(options, &progress)?;
+    let asked = Asked { run: &args.out, data: &[], split: Split::Val, model: None, out: &args.out };
+    report::write(&asked, compute, &progress)?;
     drop(progress);
     output::line(format!(
         "validation, by patient, {} images: AUROC {}, accuracy {}\n\
          operating point: threshold {:.3}, sensitivity {}, specificity {}\n\
+         report: {}\n\
          Next: quantize {}",
         m.n,
         printed(m.auroc, 4),
@@ -102,6 +96,7 @@ pub fn run(args: Args, progress: Reporter) -> Result<()> {
         m.threshold,
         printed(m.sensitivity, 3),
         printed(m.specificity, 3),
+        args.out.join("report.html").display(),
         args.out.join("model.onnx").display()
     ))?;
     Ok(())

@@ -6,7 +6,10 @@
 //! On the CPU the forward pass runs channels-last on Hilum's [operators]; [`Operators::Burn`] runs the same network on
 //! burn's own, on any device.
 
+mod average;
 mod densenet121;
+mod efficientnet_lite0;
+mod layers;
 mod mobilenet_v2;
 mod resnet50;
 mod weights;
@@ -15,7 +18,7 @@ pub use crate::kernels::Activation;
 pub use weights::WeightsError;
 
 use crate::operators;
-use crate::recipe::{HeadSpec, NetworkSpec, Recipe};
+use crate::recipe::{HeadSpec, NetworkSpec, Pooling, Recipe};
 use burn::module::{Initializer, Module, Param};
 use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
 use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions, PadMode};
@@ -248,6 +251,21 @@ impl Stage {
         self
     }
 
+    /// Side of the output for an input of `side`.
+    fn side(&self, side: usize) -> usize {
+        let window = |side: usize, kernel: usize, stride: usize, padding: usize| (side + padding - kernel) / stride + 1;
+        let convolved = self.convs.iter().fold(side, |side, conv| {
+            let [_, _, kernel, _] = conv.weight.dims();
+            let [top, _, bottom, _] = conv.shape.padding;
+            window(side, kernel, conv.shape.stride, top + bottom)
+        });
+        match self.pool {
+            Pool::None => convolved,
+            Pool::Max { kernel, stride, padding } => window(convolved, kernel, stride, 2 * padding),
+            Pool::Average { kernel } => window(convolved, kernel, kernel, 0),
+        }
+    }
+
     /// `x` is channels-last for [`Operators::Own`], else `[n, c, h, w]`; so is the result.
     fn forward(&self, x: Tensor<4>, operators: Operators) -> Tensor<4> {
         let own = operators == Operators::Own;
@@ -292,12 +310,31 @@ impl Stage {
 /// From the last feature map to logits.
 #[derive(Module, Debug)]
 pub struct Head {
-    /// With it: flatten, dense, ReLU. Without: global average pooling.
+    /// How the feature map becomes a row of numbers.
+    #[module(skip)]
+    pub pooling: Pooling,
+    /// A dense layer with ReLU behind it.
     pub dense: Option<Linear>,
     /// Dropout before the linear layer.
     pub dropout: Dropout,
-    /// To one logit a label; weight `[features, labels]`.
+    /// To the logits; weight `[features, logits]`.
     pub linear: Linear,
+    /// Times the sum of the squared weights of `dense` (of `linear`, where there is none) is added to the loss.
+    #[module(skip)]
+    pub l2: f64,
+}
+
+impl Head {
+    /// What the size of the weights adds to the loss, if anything.
+    pub fn penalty(&self) -> Option<Tensor<1>> {
+        let layer = self.dense.as_ref().unwrap_or(&self.linear);
+        (self.l2 > 0.0).then(|| layer.weight.val().powf_scalar(2.0).sum() * self.l2)
+    }
+
+    /// True if logits are linear in the means of the channels: then there is a class activation map.
+    pub fn is_linear_in_means(&self) -> bool {
+        self.pooling == Pooling::Average && self.dense.is_none()
+    }
 }
 
 /// A network from input `[n, channels, size, size]` to logits `[n, labels]`.
@@ -315,57 +352,44 @@ pub struct Network {
 impl Network {
     /// The network of `recipe` with random weights drawn from the device's seed.
     pub fn new(recipe: &Recipe, labels: usize, operators: Operators, device: &Device) -> Network {
-        Network::of(&recipe.network, recipe.input.size, recipe.input.channels, labels, operators, device)
+        let shape = [recipe.input.size, recipe.input.channels];
+        Network::of(&recipe.network, &recipe.head, shape, recipe.head.output.logits(labels), operators, device)
     }
 
-    /// The network of `spec` for images of `channels` × `size` × `size`.
+    /// The network of `spec` and `head` for images of `[size, channels]`, with so many `logits`.
     pub fn of(
         spec: &NetworkSpec,
-        size: u32,
-        channels: u32,
-        labels: usize,
+        head: &HeadSpec,
+        [size, channels]: [u32; 2],
+        logits: usize,
         operators: Operators,
         device: &Device,
     ) -> Network {
-        let mut from = channels as usize;
-        let mut dense = None;
-        let (stages, dropout) = match spec {
-            NetworkSpec::Cnn { channels, batch_norm, head, dropout } => {
-                let mut stages = Vec::new();
-                let mut side = size as usize;
-                let bias = if *batch_norm { Bias::BatchNorm } else { Bias::Learned };
-                for &to in channels {
-                    let shape = ConvShape { stride: 1, padding: [1; 4], groups: 1, activation: Activation::Relu };
-                    let conv = Conv::new([to, from, 3, 3], bias, shape, Default::default(), device);
-                    stages.push(Stage::of(vec![conv], Join::None, Pool::Max { kernel: 2, stride: 2, padding: 0 }));
-                    (from, side) = (to, side / 2);
-                }
-                if *head == HeadSpec::FlattenDense {
-                    dense = Some(LinearConfig::new(from * side * side, 128).init(device));
-                    from = 128;
-                }
-                (stages, *dropout)
+        let mut side = size as usize;
+        let channels = channels as usize;
+        let (stages, mut features) = match spec {
+            NetworkSpec::Cnn { channels: blocks, batch_norm } => {
+                side >>= blocks.len();
+                cnn(channels, blocks, *batch_norm, device)
             }
-            NetworkSpec::MobilenetV2 { blocks, last, dropout, .. } => {
-                let stages;
-                (stages, from) = mobilenet_v2::stages(from, *blocks, *last, device);
-                (stages, *dropout)
-            }
-            NetworkSpec::Resnet50 { dropout, .. } => {
-                let stages;
-                (stages, from) = resnet50::stages(from, device);
-                (stages, *dropout)
-            }
-            NetworkSpec::Densenet121 { dropout, .. } => {
-                let stages;
-                (stages, from) = densenet121::stages(from, device);
-                (stages, *dropout)
-            }
+            NetworkSpec::MobilenetV2 { blocks, last } => mobilenet_v2::stages(channels, *blocks, *last, device),
+            NetworkSpec::EfficientnetLite0 {} => efficientnet_lite0::stages(channels, side, device),
+            NetworkSpec::Resnet50 {} => resnet50::stages(channels, device),
+            NetworkSpec::Densenet121 {} => densenet121::stages(channels, device),
         };
+        if head.pooling == Pooling::Flatten {
+            if spec.takes_weights() {
+                side = stages.iter().fold(side, |side, stage| stage.side(side));
+            }
+            features *= side * side;
+        }
+        let dense = (head.dense > 0).then(|| LinearConfig::new(features, head.dense).init(device));
         let head = Head {
+            pooling: head.pooling,
+            dropout: DropoutConfig::new(head.dropout).init(),
+            linear: LinearConfig::new(if head.dense > 0 { head.dense } else { features }, logits).init(device),
             dense,
-            dropout: DropoutConfig::new(dropout).init(),
-            linear: LinearConfig::new(from, labels).init(device),
+            l2: head.l2,
         };
         let network = Network { stages, head, operators };
         network.draw();
@@ -402,24 +426,50 @@ impl Network {
     /// Logits from the input `[n, c, h, w]` of stage `first`: what training on cached features of the stages before it
     /// computes.
     pub fn forward_from(&self, first: usize, x: Tensor<4>) -> Tensor<2> {
-        let own = self.operators == Operators::Own;
-        let x = if own { x.permute([0, 2, 3, 1]) } else { x };
-        let x = self.stages[first..].iter().fold(x, |x, s| s.forward(x, self.operators));
+        self.classify(self.features_from(first, x))
+    }
+
+    /// The last feature map from the input `[n, c, h, w]` of stage `first`; channels-last with [`Operators::Own`].
+    pub fn features_from(&self, first: usize, x: Tensor<4>) -> Tensor<4> {
+        let x = if self.operators == Operators::Own { x.permute([0, 2, 3, 1]) } else { x };
+        self.stages[first..].iter().fold(x, |x, s| s.forward(x, self.operators))
+    }
+
+    /// Logits from the last feature map.
+    pub fn classify(&self, x: Tensor<4>) -> Tensor<2> {
         let h = &self.head;
-        let x: Tensor<2> = match (&h.dense, own) {
-            (Some(dense), true) => activation::relu(dense.forward(x.permute([0, 3, 1, 2]).flatten(1, 3))),
-            (Some(dense), false) => activation::relu(dense.forward(x.flatten(1, 3))),
-            (None, true) => {
+        let x: Tensor<2> = match (h.pooling, self.operators) {
+            (Pooling::Flatten, Operators::Own) => x.permute([0, 3, 1, 2]).flatten(1, 3),
+            (Pooling::Flatten, Operators::Burn) => x.flatten(1, 3),
+            (Pooling::Average, Operators::Own) => {
                 let [n, side, _, c] = x.dims();
                 operators::average_pool(x, side, side).reshape([n, c])
             }
-            (None, false) => {
+            (Pooling::Average, Operators::Burn) => {
                 let [n, c, _, _] = x.dims();
                 x.mean_dims(&[2, 3]).reshape([n, c])
             }
         };
+        let x = match &h.dense {
+            Some(dense) => activation::relu(dense.forward(x)),
+            None => x,
+        };
         h.linear.forward(h.dropout.forward(x))
     }
+}
+
+/// Stages of a plain CNN of one convolution each, and the channels they end with.
+fn cnn(channels: usize, blocks: &[usize], batch_norm: bool, device: &Device) -> (Vec<Stage>, usize) {
+    let bias = if batch_norm { Bias::BatchNorm } else { Bias::Learned };
+    let mut from = channels;
+    let mut stages = Vec::new();
+    for &to in blocks {
+        let shape = ConvShape { stride: 1, padding: [1; 4], groups: 1, activation: Activation::Relu };
+        let conv = Conv::new([to, from, 3, 3], bias, shape, Default::default(), device);
+        stages.push(Stage::of(vec![conv], Join::None, Pool::Max { kernel: 2, stride: 2, padding: 0 }));
+        from = to;
+    }
+    (stages, from)
 }
 
 /// The values of a tensor in memory order.
@@ -432,15 +482,22 @@ mod tests {
     use super::*;
     use burn::tensor::Distribution;
 
-    const MOBILENET: NetworkSpec = NetworkSpec::MobilenetV2 { blocks: 17, last: 1280, frozen: 0, dropout: 0.0 };
-    const RESNET: NetworkSpec = NetworkSpec::Resnet50 { frozen: 0, dropout: 0.0 };
-    const DENSENET: NetworkSpec = NetworkSpec::Densenet121 { frozen: 0, dropout: 0.0 };
+    const MOBILENET: NetworkSpec = NetworkSpec::MobilenetV2 { blocks: 17, last: 1280 };
+    const EFFICIENTNET: NetworkSpec = NetworkSpec::EfficientnetLite0 {};
+    const RESNET: NetworkSpec = NetworkSpec::Resnet50 {};
+    const DENSENET: NetworkSpec = NetworkSpec::Densenet121 {};
+
+    fn of(spec: &NetworkSpec, size: u32, logits: usize, operators: Operators, device: &Device) -> Network {
+        Network::of(spec, &HeadSpec::default(), [size, 3], logits, operators, device)
+    }
 
     #[test]
-    fn networks_have_torchvisions_parameters() {
+    fn networks_have_the_published_parameters() {
         let device = Device::flex();
-        for (spec, parameters) in [(MOBILENET, 3_504_872), (RESNET, 25_557_032), (DENSENET, 7_978_856)] {
-            let network = Network::of(&spec, 64, 3, 1000, Operators::Own, &device);
+        for (spec, parameters) in
+            [(MOBILENET, 3_504_872), (EFFICIENTNET, 4_652_008), (RESNET, 25_557_032), (DENSENET, 7_978_856)]
+        {
+            let network = of(&spec, 64, 1000, Operators::Own, &device);
             assert_eq!(network.parameters(), parameters, "{spec:?}");
         }
     }
@@ -458,14 +515,14 @@ mod tests {
         all
     }
 
-    fn assert_same(spec: NetworkSpec, size: u32, tolerance: f64) {
+    fn assert_same(spec: NetworkSpec, head: HeadSpec, size: u32, tolerance: f64) {
         let device = Device::flex().autodiff();
         device.seed(5);
-        let network = Network::of(&spec, size, 3, 2, Operators::Own, &device);
+        let network = Network::of(&spec, &head, [size, 3], 2, Operators::Own, &device);
         let x = Tensor::<4>::random([4, 3, size as usize, size as usize], Distribution::Normal(0.0, 1.0), &device);
         // Running statistics are shared between clones of a module: each run gets its own network.
         let record = |n: &Network| n.clone().into_record();
-        let twin = Network::of(&spec, size, 3, 2, Operators::Burn, &device).load_record(record(&network));
+        let twin = Network::of(&spec, &head, [size, 3], 2, Operators::Burn, &device).load_record(record(&network));
         let own = run(network, Operators::Own, &x);
         let burn = run(twin, Operators::Burn, &x);
         for (i, (own, burn)) in own.iter().zip(&burn).enumerate() {
@@ -478,7 +535,12 @@ mod tests {
 
     #[test]
     fn mobilenet_v2_trains_alike_on_both_operators() {
-        assert_same(NetworkSpec::MobilenetV2 { blocks: 5, last: 64, frozen: 0, dropout: 0.0 }, 32, 2e-3);
+        assert_same(NetworkSpec::MobilenetV2 { blocks: 5, last: 64 }, HeadSpec::default(), 32, 2e-3);
+    }
+
+    #[test]
+    fn efficientnet_lite0_trains_alike_on_both_operators() {
+        assert_same(EFFICIENTNET, HeadSpec::default(), 64, DEEP);
     }
 
     /// Fifty layers of batch norm over few pixels amplify the last digits: 0.05 was seen. How much depends on the
@@ -488,18 +550,34 @@ mod tests {
 
     #[test]
     fn resnet50_trains_alike_on_both_operators() {
-        assert_same(RESNET, 64, DEEP);
+        assert_same(RESNET, HeadSpec::default(), 64, DEEP);
     }
 
     #[test]
     fn densenet121_trains_alike_on_both_operators() {
-        assert_same(DENSENET, 64, DEEP);
+        assert_same(DENSENET, HeadSpec::default(), 64, DEEP);
     }
 
     #[test]
     fn cnns_train_alike_on_both_operators() {
-        for (batch_norm, head) in [(true, HeadSpec::GlobalAverage), (false, HeadSpec::FlattenDense)] {
-            assert_same(NetworkSpec::Cnn { channels: vec![5, 16, 24], batch_norm, head, dropout: 0.0 }, 32, 2e-3);
+        for (batch_norm, pooling, dense) in [
+            (true, Pooling::Average, 0),
+            (false, Pooling::Flatten, 16),
+            (true, Pooling::Average, 8),
+            (true, Pooling::Flatten, 0),
+        ] {
+            let head = HeadSpec { pooling, dense, ..HeadSpec::default() };
+            assert_same(NetworkSpec::Cnn { channels: vec![5, 16, 24], batch_norm }, head, 32, 2e-3);
+        }
+    }
+
+    #[test]
+    fn a_flattened_head_fits_every_network() {
+        let device = Device::flex();
+        let head = HeadSpec { pooling: Pooling::Flatten, ..HeadSpec::default() };
+        for spec in [MOBILENET, EFFICIENTNET, RESNET, DENSENET] {
+            let network = Network::of(&spec, &head, [75, 3], 2, Operators::Own, &device);
+            assert_eq!(network.forward(Tensor::zeros([1, 3, 75, 75], &device)).dims(), [1, 2], "{spec:?}");
         }
     }
 

@@ -1,7 +1,8 @@
 //! Where the images of a step come from.
 
+use super::mixup::Mixup;
 use crate::augment::{augment, rng};
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, Sampling};
 use burn::tensor::TensorData;
 use edge_runtime::image::GreyPlane;
 use edge_runtime::image::preprocess::normalise;
@@ -30,20 +31,36 @@ pub struct Frames<'a> {
     pub augmenting: Option<&'a Recipe>,
 }
 
+impl Frames<'_> {
+    /// What the network sees of image `index` in `epoch`.
+    pub fn values(&self, index: usize, epoch: usize) -> Vec<f32> {
+        let Some(recipe) = self.augmenting else {
+            return normalise(&self.frames[index], self.input);
+        };
+        let one = |index: usize| {
+            let mut rng = rng(recipe.seed, epoch, index);
+            normalise(&augment(self.frames, index, &recipe.augment, &mut rng), self.input)
+        };
+        let mixup = Mixup { alpha: recipe.augment.mixup, seed: recipe.seed, images: self.frames.len() };
+        let mut values = one(index);
+        if let Some(partner) = mixup.partner(index, epoch) {
+            let share = partner.share;
+            let others = one(partner.index);
+            values.iter_mut().zip(others).for_each(|(v, other)| *v = *v * (1.0 - share) + other * share);
+        }
+        values
+    }
+}
+
 impl Images for Frames<'_> {
     fn len(&self) -> usize {
         self.frames.len()
     }
 
     fn batch(&self, indices: &[usize], epoch: usize) -> TensorData {
-        let input = self.input;
-        let side = input.size as usize;
-        let image = |i: &usize| match self.augmenting {
-            Some(r) => normalise(&augment(self.frames, *i, &r.augment, &mut rng(r.seed, epoch, *i)), input),
-            None => normalise(&self.frames[*i], input),
-        };
-        let values: Vec<f32> = indices.par_iter().flat_map_iter(image).collect();
-        TensorData::new(values, [indices.len(), input.channels as usize, side, side])
+        let side = self.input.size as usize;
+        let values: Vec<f32> = indices.par_iter().flat_map_iter(|i| self.values(*i, epoch)).collect();
+        TensorData::new(values, [indices.len(), self.input.channels as usize, side, side])
     }
 }
 
@@ -55,11 +72,26 @@ pub struct Batch<'a> {
     pub images: TensorData,
 }
 
-/// The order of `count` images in `epoch`.
-pub fn order(count: usize, seed: u64, epoch: usize) -> Vec<usize> {
-    let mut order: Vec<usize> = (0..count).collect();
-    order.shuffle(&mut rng(seed, epoch, usize::MAX >> 32));
-    order
+/// The order in which images with these `labels` are drawn in `epoch`.
+pub fn order(labels: &[usize], sampling: Sampling, seed: u64, epoch: usize) -> Vec<usize> {
+    let mut rng = rng(seed, epoch, usize::MAX >> 32);
+    let mut order: Vec<usize> = (0..labels.len()).collect();
+    order.shuffle(&mut rng);
+    match sampling {
+        Sampling::Shuffled => order,
+        Sampling::Balanced => {
+            let classes = labels.iter().max().map_or(0, |most| most + 1);
+            let of_class: Vec<Vec<usize>> =
+                (0..classes).map(|class| order.iter().copied().filter(|i| labels[*i] == class).collect()).collect();
+            let drawn = |k: usize| {
+                let images = &of_class[k % classes];
+                images[k / classes % images.len()]
+            };
+            let mut order: Vec<usize> = (0..labels.len()).map(drawn).collect();
+            order.shuffle(&mut rng);
+            order
+        }
+    }
 }
 
 /// Reads and augments the next batch of `size` images beside the step on this one. A receiver that is dropped ends it.
@@ -80,4 +112,26 @@ pub fn ahead<'scope, 'env: 'scope>(
         }
     });
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn balanced_sampling_draws_all_classes_alike() {
+        let labels: Vec<usize> = (0..90).map(|i| if i < 60 { 0 } else { 1 + i % 2 }).collect();
+        let order = order(&labels, Sampling::Balanced, 1, 1);
+        let count = |class: usize| order.iter().filter(|i| labels[**i] == class).count();
+        assert_eq!((order.len(), count(0), count(1), count(2)), (90, 30, 30, 30));
+        assert!((0..90).filter(|i| labels[*i] > 0).all(|i| order.contains(&i)));
+    }
+
+    #[test]
+    fn shuffled_sampling_draws_each_image_once() {
+        let mut order = order(&[0; 40], Sampling::Shuffled, 1, 1);
+        assert_ne!(order, (0..40).collect::<Vec<_>>());
+        order.sort_unstable();
+        assert_eq!(order, (0..40).collect::<Vec<_>>());
+    }
 }

@@ -2,7 +2,10 @@
 
 use super::TrainError;
 use super::early_stopping::EarlyStopping;
-use crate::network::Network;
+use super::schedule::Course;
+use crate::network::{Network, Operators};
+use crate::optimizer::adamw;
+use crate::recipe::{Keep, Train};
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use burn::store::ModuleRecord;
@@ -13,8 +16,11 @@ use std::path::{Path, PathBuf};
 /// One line of `metrics.jsonl`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct EpochMetrics {
-    /// From 1.
+    /// From 1, counted through all stages.
     pub epoch: usize,
+    /// The recipe's stage, from 1.
+    #[serde(default = "one")]
+    pub stage: usize,
     /// Learning rate of its last step.
     pub learning_rate: f64,
     /// Mean loss over the training images, as trained on (augmented, smoothed, weighted).
@@ -23,10 +29,38 @@ pub struct EpochMetrics {
     pub val_loss: f64,
     /// AUROC on the validation images.
     pub val_auroc: f64,
+    /// Share of the validation images whose likeliest class is the right one.
+    #[serde(default)]
+    pub val_accuracy: f64,
     /// Seconds of training.
     pub seconds: f64,
+    /// Share of them in which a step waited for its images.
+    #[serde(default)]
+    pub waiting: f64,
     /// True if these are the best weights so far.
     pub best: bool,
+}
+
+fn one() -> usize {
+    1
+}
+
+impl EpochMetrics {
+    /// The line of the log.
+    pub fn line(&self, keep: Keep) -> String {
+        format!(
+            "epoch {}: train loss {:.4}, val loss {:.4}, val AUROC {:.4}, val accuracy {:.4}, {:.0} s, {:.0} % of them \
+             waiting for images{}",
+            self.epoch,
+            self.train_loss,
+            self.val_loss,
+            self.val_auroc,
+            self.val_accuracy,
+            self.seconds,
+            self.waiting * 100.0,
+            if self.best && keep == Keep::Best { ", best" } else { "" }
+        )
+    }
 }
 
 /// `state.json`: which run this is, and how far it is.
@@ -34,9 +68,12 @@ pub struct EpochMetrics {
 struct State {
     recipe: String,
     data: String,
+    stage: usize,
+    started: usize,
     epoch: usize,
     best_epoch: usize,
-    best_loss: f64,
+    best_score: f64,
+    course: Course,
 }
 
 /// A run's folder.
@@ -48,14 +85,43 @@ pub struct RunFolder {
 
 /// A run between two epochs.
 pub struct Checkpoint {
+    /// Index of the recipe's stage.
+    pub stage: usize,
+    /// The epoch after which it began.
+    pub started: usize,
     /// The last finished epoch.
     pub epoch: usize,
-    /// The best so far.
+    /// The best of the stage so far.
     pub stopping: EarlyStopping,
+    /// What has been taken off the learning rate.
+    pub course: Course,
     /// The network after that epoch.
     pub network: Network,
+    /// The running mean of its weights, if the stage keeps one.
+    pub average: Option<Network>,
     /// Its optimiser.
     pub optimizer: ModuleOptimizer,
+}
+
+impl Checkpoint {
+    /// Before the first epoch of `stage`, the first one.
+    pub fn first(network: Network, stage: &Train, operators: Operators) -> Checkpoint {
+        Checkpoint {
+            stage: 0,
+            started: 0,
+            epoch: 0,
+            stopping: EarlyStopping::new(stage.patience, stage.keep),
+            course: Course::new(),
+            average: (stage.ema > 0.0).then(|| network.clone()),
+            optimizer: adamw(stage, network.stages.len(), operators),
+            network,
+        }
+    }
+
+    /// The weights that are judged and kept.
+    pub fn kept_network(&self) -> &Network {
+        self.average.as_ref().unwrap_or(&self.network)
+    }
 }
 
 impl RunFolder {
@@ -88,29 +154,35 @@ impl RunFolder {
         self.out.join(format!("checkpoint-{epoch}"))
     }
 
-    /// The last checkpoint, or `start` where there is none.
-    pub fn resume(&self, start: Checkpoint) -> Result<Checkpoint, TrainError> {
+    /// The last checkpoint of a run of `stages`, or `start` where there is none.
+    pub fn resume(&self, start: Checkpoint, stages: &[Train], operators: Operators) -> Result<Checkpoint, TrainError> {
         let path = self.state_file();
         if !path.exists() {
             return Ok(start);
         }
         let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
-        let state: State = serde_json::from_str(&text)
-            .map_err(|e| TrainError::Checkpoint { path: path.clone(), reason: e.to_string() })?;
+        let bad = |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
+        let state: State = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
         if state.recipe != self.recipe {
             return Err(TrainError::OtherRun(path, "recipe"));
         }
         if state.data != self.data {
             return Err(TrainError::OtherRun(path, "data set"));
         }
+        let stage = stages.get(state.stage).ok_or_else(|| bad(format!("stage {}", state.stage)))?;
         let folder = self.checkpoint(state.epoch);
-        let network = load(start.network, &folder.join("network.bpk"))?;
+        let fresh = Checkpoint::first(start.network, stage, operators);
+        let average = fresh.average.map(|average| load(average, &folder.join("average.bpk"))).transpose()?;
         let path = folder.join("optimizer.bpk");
         Ok(Checkpoint {
+            stage: state.stage,
+            started: state.started,
             epoch: state.epoch,
-            stopping: start.stopping.resumed(state.best_epoch, state.best_loss),
-            network,
-            optimizer: start.optimizer.load(&path).map_err(TrainError::record(&path))?,
+            stopping: fresh.stopping.resumed(state.best_epoch, state.best_score),
+            course: state.course,
+            network: load(fresh.network, &folder.join("network.bpk"))?,
+            average,
+            optimizer: fresh.optimizer.load(&path).map_err(TrainError::record(&path))?,
         })
     }
 
@@ -121,26 +193,36 @@ impl RunFolder {
         append_metrics(&path, metrics).map_err(TrainError::io(&path))?;
         let folder = self.checkpoint(metrics.epoch);
         std::fs::create_dir_all(&folder).map_err(TrainError::io(&folder))?;
-        let path = folder.join("network.bpk");
-        now.network.clone().into_record().save(&path).map_err(TrainError::record(&path))?;
+        let save = |network: &Network, name: &str| -> Result<PathBuf, TrainError> {
+            let path = folder.join(name);
+            network.clone().into_record().save(&path).map_err(TrainError::record(&path))?;
+            Ok(path)
+        };
+        let mut kept = save(&now.network, "network.bpk")?;
+        if let Some(average) = &now.average {
+            kept = save(average, "average.bpk")?;
+        }
         if metrics.best {
-            std::fs::copy(&path, self.out.join("best.bpk")).map_err(TrainError::io(&path))?;
+            std::fs::copy(&kept, self.out.join("best.bpk")).map_err(TrainError::io(&kept))?;
         }
         let path = folder.join("optimizer.bpk");
         now.optimizer.save(&path).map_err(TrainError::record(&path))?;
         let state = State {
             recipe: self.recipe.clone(),
             data: self.data.clone(),
+            stage: now.stage,
+            started: now.started,
             epoch: metrics.epoch,
             best_epoch: now.stopping.best_epoch,
-            best_loss: now.stopping.best_loss,
+            best_score: now.stopping.best_score,
+            course: now.course,
         };
         self.write("state.json", &serde_json::to_string(&state).expect("plain data serialises"))?;
         let _ = std::fs::remove_dir_all(self.checkpoint(metrics.epoch - 1));
         Ok(())
     }
 
-    /// The best weights of the run in `network`.
+    /// The best weights of the last stage in `network`.
     pub fn best(&self, network: Network) -> Result<Network, TrainError> {
         load(network, &self.out.join("best.bpk"))
     }

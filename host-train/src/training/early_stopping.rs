@@ -2,27 +2,27 @@
 
 use crate::recipe::Keep;
 
-/// Watches the validation loss.
+/// Watches the score of the validation images, of which the smallest is the best: the loss, or a metric's negative.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct EarlyStopping {
-    /// Epochs without a better loss after which a run ends.
+    /// Epochs without a better score after which a run ends.
     patience: usize,
     keep: Keep,
     /// The epoch whose weights are kept so far, from 1; 0 before the first.
     pub best_epoch: usize,
-    /// Its validation loss.
-    pub best_loss: f64,
+    /// Its score.
+    pub best_score: f64,
 }
 
 impl EarlyStopping {
     /// Nothing seen yet.
     pub fn new(patience: usize, keep: Keep) -> EarlyStopping {
-        EarlyStopping { patience, keep, best_epoch: 0, best_loss: f64::INFINITY }
+        EarlyStopping { patience, keep, best_epoch: 0, best_score: f64::INFINITY }
     }
 
     /// As it was when `best_epoch` was the best.
-    pub fn resumed(self, best_epoch: usize, best_loss: f64) -> EarlyStopping {
-        EarlyStopping { best_epoch, best_loss, ..self }
+    pub fn resumed(self, best_epoch: usize, best_score: f64) -> EarlyStopping {
+        EarlyStopping { best_epoch, best_score, ..self }
     }
 
     /// True if `epoch` shall not begin any more.
@@ -30,12 +30,12 @@ impl EarlyStopping {
         self.best_epoch > 0 && epoch > self.best_epoch + self.patience
     }
 
-    /// Takes note of an epoch's validation loss; true if its weights are to be kept.
-    pub fn observe(&mut self, epoch: usize, loss: f64) -> bool {
-        let best = self.keep == Keep::Last || loss < self.best_loss;
+    /// Takes note of an epoch's score; true if its weights are to be kept.
+    pub fn observe(&mut self, epoch: usize, score: f64) -> bool {
+        let best = self.keep == Keep::Last || score < self.best_score;
         if best {
             self.best_epoch = epoch;
-            self.best_loss = loss;
+            self.best_score = score;
         }
         best
     }

@@ -1,15 +1,11 @@
-//! Frozen stages are run once for each variant of an image, on the device's own engine, and their features kept.
+//! Frozen stages are run on the device's own engine: once for each kept variant of an image, or beside each step.
 
-use super::batches::Images;
+use super::batches::{Frames, Images};
 use super::{Progress, TrainError};
-use crate::augment::{augment, rng};
 use crate::export;
 use crate::network::Network;
-use crate::recipe::Recipe;
 use burn::tensor::TensorData;
 use edge_runtime::engine::{EngineError, FloatPlan, floats};
-use edge_runtime::image::GreyPlane;
-use edge_runtime::image::preprocess::normalise;
 use edge_runtime::model::contract::InputContract;
 use half::f16;
 use rayon::prelude::*;
@@ -17,13 +13,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 /// Features of images, in some variants of each.
-pub struct Features {
+pub struct KeptFeatures {
     values: Vec<Vec<f16>>,
     dims: [usize; 4],
     variants: usize,
 }
 
-impl Images for Features {
+impl Images for KeptFeatures {
     fn len(&self) -> usize {
         self.values.len() / self.variants
     }
@@ -37,64 +33,69 @@ impl Images for Features {
     }
 }
 
+/// Features of a fresh variant of each image in each epoch.
+pub struct FreshFeatures<'a> {
+    /// What they are features of.
+    pub frames: Frames<'a>,
+    /// What gives them.
+    pub stages: &'a FrozenStages,
+}
+
+impl Images for FreshFeatures<'_> {
+    fn len(&self) -> usize {
+        self.frames.frames.len()
+    }
+
+    fn batch(&self, indices: &[usize], epoch: usize) -> TensorData {
+        let features = |i: &usize| {
+            let features = self.stages.run(&self.frames.values(*i, epoch));
+            features.expect("the same stages ran on the validation images before")
+        };
+        let values: Vec<f32> = indices.par_iter().flat_map_iter(features).collect();
+        let [_, channels, height, width] = self.stages.dims;
+        TensorData::new(values, [indices.len(), channels, height, width])
+    }
+}
+
 /// The frozen stages, run by the device's own engine.
-pub struct FrozenStages<'a> {
+pub struct FrozenStages {
     plan: FloatPlan,
-    input: &'a InputContract,
     input_dims: [usize; 4],
     dims: [usize; 4],
 }
 
-impl<'a> FrozenStages<'a> {
+impl FrozenStages {
     /// The first `count` stages of `network`.
-    pub fn new(network: &Network, count: usize, input: &'a InputContract) -> Result<FrozenStages<'a>, TrainError> {
+    pub fn new(network: &Network, count: usize, input: &InputContract) -> Result<FrozenStages, TrainError> {
         let side = input.size as usize;
         let input_dims = [1, input.channels as usize, side, side];
         let (model, dims) = export::trunk(network, count, input_dims);
-        Ok(FrozenStages { plan: FloatPlan::new(&model, None)?, input, input_dims, dims })
+        Ok(FrozenStages { plan: FloatPlan::new(&model, None)?, input_dims, dims })
     }
 
-    /// Features of `frames` as they are.
-    pub fn plain(&self, frames: &[GreyPlane], progress: &impl Progress) -> Result<Features, TrainError> {
-        self.features("features of validation images", frames, 1, None, progress)
+    fn run(&self, values: &[f32]) -> Result<Vec<f32>, EngineError> {
+        let outputs = self.plan.run(&self.input_dims, values)?;
+        Ok(floats(&outputs[0])?.to_vec())
     }
 
-    /// Features of as many augmented variants of each of `frames` as `recipe` says.
-    pub fn augmented(
+    /// Keeps the features of so many `variants` of each of `frames`; `what` says in the progress whose they are.
+    pub fn keep(
         &self,
-        frames: &[GreyPlane],
-        recipe: &Recipe,
-        progress: &impl Progress,
-    ) -> Result<Features, TrainError> {
-        let variants = recipe.train.variants;
-        self.features("features of augmented training images", frames, variants, Some(recipe), progress)
-    }
-
-    fn features(
-        &self,
-        stage: &str,
-        frames: &[GreyPlane],
+        what: &str,
+        frames: &Frames,
         variants: usize,
-        augmenting: Option<&Recipe>,
         progress: &impl Progress,
-    ) -> Result<Features, TrainError> {
-        let total = frames.len() * variants;
+    ) -> Result<KeptFeatures, TrainError> {
+        let total = frames.frames.len() * variants;
         let done = AtomicUsize::new(0);
         let clock = Instant::now();
         let one = |k: usize| {
-            let image = k / variants;
-            let variant = k % variants;
-            let frame = match augmenting {
-                Some(r) => &augment(frames, image, &r.augment, &mut rng(r.seed, variant, image)),
-                None => &frames[image],
-            };
-            let outputs = self.plan.run(&self.input_dims, &normalise(frame, self.input))?;
-            let features = floats(&outputs[0])?.iter().map(|v| f16::from_f32(*v)).collect();
+            let features = self.run(&frames.values(k / variants, k % variants))?;
             let at = done.fetch_add(1, Ordering::Relaxed) + 1;
-            progress.step(stage, at, total, &format!("{:.1} img/s", at as f64 / clock.elapsed().as_secs_f64()));
-            Ok(features)
+            progress.step(what, at, total, &format!("{:.1} img/s", at as f64 / clock.elapsed().as_secs_f64()));
+            Ok(features.into_iter().map(f16::from_f32).collect())
         };
         let values: Result<Vec<Vec<f16>>, EngineError> = (0..total).into_par_iter().map(one).collect();
-        Ok(Features { values: values?, dims: self.dims, variants })
+        Ok(KeptFeatures { values: values?, dims: self.dims, variants })
     }
 }

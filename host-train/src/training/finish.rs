@@ -5,6 +5,7 @@ use super::material::Material;
 use super::{Options, Progress, TrainError};
 use crate::export;
 use crate::network::Network;
+use crate::recipe::Output;
 use data::calibration::calibrate;
 use data::evaluation::answers;
 use data::metrics::Metrics;
@@ -38,7 +39,7 @@ pub fn finish(network: &Network, run: Finish, progress: &impl Progress) -> Resul
     let labels = &run.options.dataset.labels;
     let side = run.input.size as usize;
     let dims = [1, run.input.channels as usize, side, side];
-    let mut model = export::network(network, dims, labels.len(), &recipe.name, vec![]);
+    let mut model = export::network(network, dims, recipe.head.output.logits(labels.len()), &recipe.name, vec![]);
     let ranges = record_ranges(&model, &run, progress)?;
     let mut contract = contract(&run);
     contract.domain = domain(&run, progress);
@@ -101,7 +102,11 @@ fn contract(run: &Finish) -> Contract {
         input: run.input.clone(),
         labels: labels.names().to_vec(),
         positive: labels.positive() as u32,
-        activation: Activation::Softmax,
+        activation: match options.recipe.head.output {
+            Output::Softmax if labels.is_grouped() => Activation::GroupedSoftmax,
+            Output::Softmax => Activation::Softmax,
+            Output::Sigmoid => Activation::Sigmoid,
+        },
         operating_point: OperatingPoint::unjudged(0.5, ""),
         provenance: Provenance {
             name: options.recipe.name.clone(),

@@ -1,7 +1,7 @@
 //! The images of a run, decoded once.
 
 use super::{Progress, TrainError};
-use data::{Dataset, Split, frames};
+use data::{Dataset, Item, Split, dataset, frames};
 use edge_runtime::image::preprocess::preprocess;
 use edge_runtime::image::{GreyPlane, Radiograph};
 use edge_runtime::model::contract::InputContract;
@@ -29,11 +29,9 @@ pub fn load(dataset: &mut Dataset, input: &InputContract, progress: &impl Progre
     require(dataset)?;
     let known = dataset.unreadable.len();
     let done = |done: usize, of: usize| progress.step("reading images", done, of, "");
-    let frame = |radiograph: &Radiograph| preprocess(&radiograph.plane, input);
+    let frame = |_: &Item, radiograph: &Radiograph| preprocess(&radiograph.plane, input);
     let loaded = frames::load(dataset, &[Split::Train, Split::Val], done, frame)?;
-    for file in &dataset.unreadable[known..] {
-        progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
-    }
+    dataset::grouped(&dataset.unreadable[known..]).iter().for_each(|line| progress.line(line));
     require(dataset)?;
     let mut material = Material::default();
     for (i, frame) in loaded {

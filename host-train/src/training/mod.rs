@@ -2,8 +2,8 @@
 //! draws the same random numbers as an unbroken one.
 //!
 //! `run.rs` holds the loop. What it loops over is elsewhere: where images come from (`batches`, `features`), what is
-//! minimised (`objective`), how the learning rate goes (`schedule`), when it ends (`early_stopping`), what is kept
-//! (`checkpoint`), and what becomes of the best weights (`finish`).
+//! minimised (`objective`), which images are mixed (`mixup`), how the learning rate goes (`schedule`), when it ends
+//! (`early_stopping`), what is kept (`checkpoint`), and what becomes of the best weights (`finish`).
 
 mod batches;
 mod checkpoint;
@@ -11,6 +11,7 @@ mod early_stopping;
 mod features;
 mod finish;
 mod material;
+mod mixup;
 mod objective;
 mod run;
 mod schedule;
@@ -95,8 +96,15 @@ pub enum TrainError {
         reason: String,
     },
     /// The loss is no number any more.
-    #[error("the loss became {0} in epoch {1}: lower train.learning_rate in the recipe")]
-    Diverged(f32, usize),
+    #[error("the loss became {loss} in step {step} of epoch {epoch}: lower train.learning_rate in the recipe")]
+    Diverged {
+        /// What it became.
+        loss: f32,
+        /// From 1.
+        epoch: usize,
+        /// From 1.
+        step: usize,
+    },
     /// tract refuses the exported network.
     #[error(transparent)]
     Engine(#[from] EngineError),

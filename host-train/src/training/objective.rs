@@ -1,5 +1,6 @@
 //! What is minimised, and how validation images are judged by it. Another head or loss is another [`Objective`].
 
+use super::mixup::Mixup;
 use super::targets::Targets;
 use burn::tensor::{Device, Tensor, TensorData, activation};
 use data::Labels;
@@ -7,10 +8,10 @@ use data::metrics::Metrics;
 
 /// What training minimises.
 pub trait Objective: Sync {
-    /// The mean loss of `logits`, `[n, classes]`, of the training images `indices`.
-    fn loss(&self, logits: Tensor<2>, indices: &[usize], device: &Device) -> Tensor<1>;
+    /// The mean loss of `logits`, `[n, logits]`, of the training images `indices` in `epoch`.
+    fn loss(&self, logits: Tensor<2>, indices: &[usize], epoch: usize, device: &Device) -> Tensor<1>;
 
-    /// Probabilities, `[n, classes]`, of `logits`.
+    /// Probabilities, `[n, classes]`, of `logits`, `[n, logits]`.
     fn probabilities(&self, logits: Tensor<2>) -> Tensor<2>;
 
     /// What probabilities of all validation images, row by row, say.
@@ -23,12 +24,19 @@ pub struct Judged {
     pub loss: f64,
     /// Area under the curve for the label that is looked for.
     pub auroc: f64,
+    /// Share of the images whose likeliest class is the right one.
+    pub accuracy: f64,
 }
 
-/// Cross-entropy of a softmax with smoothed, weighted targets: of several labels one is true.
+/// Cross-entropy with smoothed, weighted targets: of several labels one is true. A single logit is that of the second
+/// of two classes.
 pub struct CrossEntropy<'a> {
     /// Of the training images.
     pub targets: Targets,
+    /// Exponent of the focal loss (Lin et al. 2017); 0 is none.
+    pub focal: f32,
+    /// Which training images are laid over each other.
+    pub mixup: Mixup,
     /// Labels of the validation images.
     pub truth: &'a [usize],
     /// The classes.
@@ -36,19 +44,46 @@ pub struct CrossEntropy<'a> {
 }
 
 impl Objective for CrossEntropy<'_> {
-    fn loss(&self, logits: Tensor<2>, indices: &[usize], device: &Device) -> Tensor<1> {
+    fn loss(&self, logits: Tensor<2>, indices: &[usize], epoch: usize, device: &Device) -> Tensor<1> {
         let count = indices.len();
-        let rows = TensorData::new(self.targets.rows(indices), [count, self.targets.classes()]);
-        let target = Tensor::<2>::from_data(rows, device);
-        (activation::log_softmax(logits, 1) * target).sum().neg() / count as f32
+        let rows = indices.iter().flat_map(|i| self.target(*i, epoch)).collect::<Vec<f32>>();
+        let target = Tensor::<2>::from_data(TensorData::new(rows, [count, self.targets.classes()]), device);
+        let log = activation::log_softmax(columns(logits), 1);
+        let log = match self.focal {
+            0.0 => log,
+            focal => (log.clone().exp().neg() + 1.0).clamp_min(1e-6).powf_scalar(focal) * log,
+        };
+        (log * target).sum().neg() / count as f32
     }
 
     fn probabilities(&self, logits: Tensor<2>) -> Tensor<2> {
-        activation::softmax(logits, 1)
+        activation::softmax(columns(logits), 1)
     }
 
     fn judge(&self, rows: &[f32]) -> Judged {
         judge(rows, self.truth, self.labels)
+    }
+}
+
+impl CrossEntropy<'_> {
+    /// What the loss compares image `index` with.
+    fn target(&self, index: usize, epoch: usize) -> Vec<f32> {
+        let own = self.targets.row(index);
+        match self.mixup.partner(index, epoch) {
+            None => own,
+            Some(partner) => {
+                let other = self.targets.row(partner.index);
+                own.iter().zip(other).map(|(own, other)| own * (1.0 - partner.share) + other * partner.share).collect()
+            }
+        }
+    }
+}
+
+/// One logit a class: a single one is that of the second class, beside a zero.
+fn columns(logits: Tensor<2>) -> Tensor<2> {
+    match logits.dims() {
+        [_, 1] => Tensor::cat(vec![logits.zeros_like(), logits], 1),
+        _ => logits,
     }
 }
 
@@ -60,10 +95,56 @@ fn judge(rows: &[f32], truth: &[usize], labels: &Labels) -> Judged {
         2 if label != labels.positive() => 1.0 - row[labels.positive()],
         _ => row[label],
     };
+    let positive =
+        |row: &[f32]| (0..row.len()).filter(|label| labels.is_positive(*label)).map(|label| row[label]).sum();
     let loss: f64 = each().map(|(row, label)| -f64::from(of_label(row, *label).max(1e-7)).ln()).sum();
-    let probabilities: Vec<f32> = each().map(|(row, _)| row[labels.positive()]).collect();
+    let probabilities: Vec<f32> = each().map(|(row, _)| positive(row)).collect();
     let truths = labels.truths(truth.iter().copied());
     // Both classes are there: the split was refused otherwise.
     let auroc = Metrics::new(&probabilities, &truths, 0.5).auroc.unwrap_or(f64::NAN);
-    Judged { loss: loss / truth.len() as f64, auroc }
+    let likeliest = |row: &[f32]| (0..row.len()).max_by(|a, b| row[*a].total_cmp(&row[*b]));
+    let right = each().filter(|(row, label)| likeliest(row) == Some(**label)).count();
+    Judged { loss: loss / truth.len() as f64, auroc, accuracy: right as f64 / truth.len() as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::values;
+    use crate::recipe::Recipe;
+    use std::path::Path;
+
+    fn objective<'a>(labels: &'a Labels, focal: f32, alpha: f32) -> CrossEntropy<'a> {
+        let (recipe, _) = Recipe::parse(include_str!("../../recipes/phantom-cnn.toml"), Path::new("")).unwrap();
+        CrossEntropy {
+            targets: Targets::new(vec![0, 1, 1], 2, &recipe.train[0]),
+            focal,
+            mixup: Mixup { alpha, seed: 1, images: 3 },
+            truth: &[0, 1, 1],
+            labels,
+        }
+    }
+
+    #[test]
+    fn one_logit_is_as_two_of_which_the_first_is_zero() {
+        let labels = Labels::new(vec!["no".into(), "yes".into()], 1).unwrap();
+        let device = Device::flex();
+        let one = Tensor::<2>::from_data([[0.3], [-1.0], [2.0]], &device);
+        let two = Tensor::<2>::from_data([[0.0, 0.3], [0.0, -1.0], [0.0, 2.0]], &device);
+        for (focal, alpha) in [(0.0, 0.0), (2.0, 0.0), (0.0, 0.5)] {
+            let objective = objective(&labels, focal, alpha);
+            let loss = |logits: &Tensor<2>| values(objective.loss(logits.clone(), &[0, 1, 2], 1, &device))[0];
+            assert_eq!(loss(&one), loss(&two));
+        }
+    }
+
+    #[test]
+    fn the_focal_loss_weighs_what_is_known_already_less() {
+        let labels = Labels::new(vec!["no".into(), "yes".into()], 1).unwrap();
+        let device = Device::flex();
+        let known = Tensor::<2>::from_data([[2.0f32, -2.0]], &device);
+        let loss = |focal| values(objective(&labels, focal, 0.0).loss(known.clone(), &[0], 1, &device))[0];
+        let p = 1.0 / (1.0 + (-4f32).exp());
+        assert!((loss(2.0) - loss(0.0) * (1.0 - p).powi(2)).abs() < 1e-7);
+    }
 }

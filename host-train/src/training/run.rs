@@ -1,24 +1,23 @@
-//! The loop over epochs.
+//! The stages of a run, and the loop over the epochs of each.
 
 use super::batches::{Frames, Images, ahead, order};
 use super::checkpoint::{Checkpoint, EpochMetrics, RunFolder};
-use super::early_stopping::EarlyStopping;
-use super::features::FrozenStages;
+use super::features::{FreshFeatures, FrozenStages};
 use super::finish::{Finish, finish};
 use super::material::{self, Material};
+use super::mixup::Mixup;
 use super::objective::{CrossEntropy, Judged, Objective};
 use super::targets::Targets;
 use super::{Options, Progress, TrainError};
 use crate::network::{Network, WeightsError, values};
-use crate::optimizer::adamw;
-use crate::recipe::Keep;
+use crate::recipe::{Monitor, Train, Trainable};
 use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor};
 use data::manifest;
 use data::metrics::Metrics;
 use edge_runtime::model::contract::InputContract;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Images of a validation step.
 const VALIDATION_BATCH: usize = 32;
@@ -30,7 +29,7 @@ pub fn train(mut options: Options, progress: &impl Progress) -> Result<Metrics, 
     }
     let input = options.recipe.input.contract();
     RunFolder::create(&options.out)?;
-    let start = initial_network(&options, progress)?;
+    let network = initial_network(&options, progress)?;
     let material = material::load(&mut options.dataset, &input, progress)?;
     let folder = RunFolder::new(&options.out, &options.recipe_text, &options.dataset.digest());
     folder.write("recipe.toml", &options.recipe_text)?;
@@ -41,27 +40,14 @@ pub fn train(mut options: Options, progress: &impl Progress) -> Result<Metrics, 
         material.train.frames.len(),
         material.val.frames.len()
     ));
-    let sets = ImageSets::new(&options, &start, &material, &input, progress)?;
-    let objective = CrossEntropy {
-        targets: Targets::new(material.train.labels.clone(), options.dataset.labels.len(), &options.recipe.train),
-        truth: &material.val.labels,
-        labels: &options.dataset.labels,
-    };
-    let trainer = Trainer { options: &options, images: sets, objective: &objective, frozen: start.frozen };
-    let end = trainer.run(start.network, &folder, progress)?;
-    progress.line(&format!("exporting the weights of epoch {}", end.stopping.best_epoch));
-    let network = folder.best(end.network)?;
+    let run = Run { options: &options, material: &material, input: &input, folder: &folder };
+    let network = run.stages(network, progress)?;
     let finishing = Finish { options: &options, folder: &folder, material: &material, input: &input };
     finish(&network.valid(), finishing, progress)
 }
 
-/// A network before its first step, and how many of its stages stay as they are.
-struct Start {
-    network: Network,
-    frozen: usize,
-}
-
-fn initial_network(options: &Options, progress: &impl Progress) -> Result<Start, TrainError> {
+/// The network before its first step.
+fn initial_network(options: &Options, progress: &impl Progress) -> Result<Network, TrainError> {
     let recipe = &options.recipe;
     let device = options.device.clone().autodiff();
     device.seed(recipe.seed);
@@ -69,90 +55,148 @@ fn initial_network(options: &Options, progress: &impl Progress) -> Result<Start,
     let cpu = Device::flex().autodiff();
     cpu.seed(recipe.seed);
     let mut network = Network::new(recipe, options.dataset.labels.len(), options.operators, &cpu);
-    let frozen = match (recipe.network.frozen(), &options.weights) {
-        (Some(frozen), Some(weights)) => {
-            network = network.load_torchvision(weights, &cpu)?;
-            if frozen > 0 { frozen + 1 } else { 0 }
+    let freezes = recipe.train.iter().any(|stage| stage.trainable != Trainable::All);
+    match &options.weights {
+        Some(_) if !recipe.network.takes_weights() => return Err(WeightsError::Unused(recipe.name.clone()).into()),
+        Some(weights) => {
+            let unused;
+            (network, unused) = network.load_weights(weights, recipe.input.weights_scale().as_deref(), &cpu)?;
+            if !unused.is_empty() {
+                progress.line(&format!("{}: not used: {}", weights.display(), unused.join(", ")));
+            }
         }
-        (Some(1..), None) => return Err(WeightsError::Missing(recipe.name.clone()).into()),
-        (None, Some(_)) => return Err(WeightsError::Unused(recipe.name.clone()).into()),
-        (_, None) => 0,
-    };
-    progress.line(&format!("{} parameters, {frozen} of {} stages frozen", network.parameters(), network.stages.len()));
-    if device != cpu {
-        network = network.fork(&device);
+        None if freezes => return Err(WeightsError::Missing(recipe.name.clone()).into()),
+        None => {}
     }
-    Ok(Start { network, frozen })
+    progress.line(&format!("{} parameters", network.parameters()));
+    Ok(if device == cpu { network } else { network.fork(&device) })
 }
 
-/// Training and validation images as the trained stages read them.
+/// A run.
+struct Run<'a> {
+    options: &'a Options,
+    material: &'a Material,
+    input: &'a InputContract,
+    folder: &'a RunFolder,
+}
+
+impl Run<'_> {
+    /// Trains all stages of the recipe; gives the kept weights of the last.
+    fn stages(&self, network: Network, progress: &impl Progress) -> Result<Network, TrainError> {
+        let stages = &self.options.recipe.train;
+        let operators = self.options.operators;
+        let mut now = Checkpoint::first(network, &stages[0], operators);
+        if self.options.resume {
+            now = self.folder.resume(now, stages, operators)?;
+            if now.epoch > 0 {
+                progress.line(&format!("resumed after epoch {}", now.epoch));
+            }
+        }
+        for (number, stage) in stages.iter().enumerate().skip(now.stage) {
+            if number > now.stage {
+                let network = self.folder.best(now.network)?;
+                now = Checkpoint {
+                    stage: number,
+                    epoch: now.epoch,
+                    started: now.epoch,
+                    ..Checkpoint::first(network, stage, operators)
+                };
+            }
+            now = self.stage(now, stage, progress)?;
+            progress.line(&format!("keeping the weights of epoch {}", now.stopping.best_epoch));
+        }
+        self.folder.best(now.network)
+    }
+
+    /// Trains one stage to its end.
+    fn stage(&self, mut now: Checkpoint, stage: &Train, progress: &impl Progress) -> Result<Checkpoint, TrainError> {
+        let recipe = &self.options.recipe;
+        let frozen;
+        (now.network, frozen) = now.network.freeze_all_but(stage.trainable);
+        let number = now.stage + 1;
+        let layers = now.network.stages.len();
+        progress.line(&format!("stage {number} of {}: {frozen} of {layers} blocks frozen", recipe.train.len()));
+        let prefix = match frozen {
+            0 => None,
+            _ => Some(FrozenStages::new(&now.network, frozen, self.input)?),
+        };
+        let material = self.material;
+        let mixup = Mixup { alpha: recipe.augment.mixup, seed: recipe.seed, images: material.train.frames.len() };
+        let objective = CrossEntropy {
+            targets: Targets::new(material.train.labels.clone(), self.options.dataset.labels.len(), stage),
+            focal: stage.focal,
+            mixup,
+            truth: &material.val.labels,
+            labels: &self.options.dataset.labels,
+        };
+        let images = self.images(stage, prefix.as_ref(), progress)?;
+        let trainer = Trainer {
+            options: self.options,
+            stage,
+            labels: &material.train.labels,
+            images,
+            objective: &objective,
+            frozen,
+        };
+        trainer.run(now, self.folder, progress)
+    }
+
+    /// Training and validation images as the blocks behind `prefix` read them.
+    fn images<'b>(
+        &'b self,
+        stage: &Train,
+        prefix: Option<&'b FrozenStages>,
+        progress: &impl Progress,
+    ) -> Result<ImageSets<'b>, TrainError> {
+        let frames = |split: &'b material::SplitFrames, augmenting| Frames {
+            frames: &split.frames,
+            input: self.input,
+            augmenting,
+        };
+        let train = frames(&self.material.train, Some(&self.options.recipe));
+        let val = frames(&self.material.val, None);
+        let Some(prefix) = prefix else {
+            return Ok(ImageSets { train: Box::new(train), val: Box::new(val) });
+        };
+        let val = Box::new(prefix.keep("features of validation images", &val, 1, progress)?);
+        let train: Box<dyn Images + 'b> = match stage.variants {
+            0 => Box::new(FreshFeatures { frames: train, stages: prefix }),
+            variants => Box::new(prefix.keep("features of augmented training images", &train, variants, progress)?),
+        };
+        Ok(ImageSets { train, val })
+    }
+}
+
+/// Training and validation images as the trained blocks read them.
 struct ImageSets<'a> {
     train: Box<dyn Images + 'a>,
     val: Box<dyn Images + 'a>,
 }
 
-impl<'a> ImageSets<'a> {
-    fn new(
-        options: &'a Options,
-        start: &Start,
-        material: &'a Material,
-        input: &'a InputContract,
-        progress: &impl Progress,
-    ) -> Result<ImageSets<'a>, TrainError> {
-        let recipe = &options.recipe;
-        let train = &material.train.frames;
-        let val = &material.val.frames;
-        if start.frozen == 0 {
-            return Ok(ImageSets {
-                train: Box::new(Frames { frames: train, input, augmenting: Some(recipe) }),
-                val: Box::new(Frames { frames: val, input, augmenting: None }),
-            });
-        }
-        let stages = FrozenStages::new(&start.network, start.frozen, input)?;
-        let train = Box::new(stages.augmented(train, recipe, progress)?);
-        Ok(ImageSets { train, val: Box::new(stages.plain(val, progress)?) })
-    }
-}
-
-/// What a run trains on, and how.
+/// What a stage trains on, and how.
 struct Trainer<'a> {
     options: &'a Options,
+    stage: &'a Train,
+    /// Labels of the training images.
+    labels: &'a [usize],
     images: ImageSets<'a>,
     objective: &'a dyn Objective,
+    /// Blocks at the start that do not change.
     frozen: usize,
 }
 
 impl Trainer<'_> {
     /// Trains until the epochs or the patience are used up.
-    fn run(&self, network: Network, folder: &RunFolder, progress: &impl Progress) -> Result<Checkpoint, TrainError> {
-        let train = &self.options.recipe.train;
-        let mut now = Checkpoint {
-            epoch: 0,
-            stopping: EarlyStopping::new(train.patience, train.keep),
-            network,
-            optimizer: adamw(train.weight_decay, self.options.operators),
-        };
-        if self.options.resume {
-            now = folder.resume(now)?;
-            if now.epoch > 0 {
-                progress.line(&format!("resumed after epoch {}", now.epoch));
-            }
-        }
-        for epoch in now.epoch + 1..=train.epochs {
+    fn run(&self, mut now: Checkpoint, folder: &RunFolder, progress: &impl Progress) -> Result<Checkpoint, TrainError> {
+        let stage = self.stage;
+        for epoch in now.epoch + 1..=now.started + stage.epochs {
             if now.stopping.stops_before(epoch) {
-                progress.line(&format!("no better validation loss for {} epochs: stopped", train.patience));
+                progress.line(&format!("nothing better for {} epochs: stopped", stage.patience));
                 break;
             }
             let metrics;
             (now, metrics) = self.epoch(now, epoch, progress)?;
-            progress.line(&format!(
-                "epoch {epoch}: train loss {:.4}, val loss {:.4}, val AUROC {:.4}, {:.0} s{}",
-                metrics.train_loss,
-                metrics.val_loss,
-                metrics.val_auroc,
-                metrics.seconds,
-                if metrics.best && train.keep == Keep::Best { ", best" } else { "" }
-            ));
+            progress.line(&metrics.line(stage.keep));
             folder.keep(&metrics, &now)?;
         }
         Ok(now)
@@ -166,21 +210,29 @@ impl Trainer<'_> {
         progress: &impl Progress,
     ) -> Result<(Checkpoint, EpochMetrics), TrainError> {
         let clock = Instant::now();
-        let recipe = &self.options.recipe;
         let device = self.options.device.clone().autodiff();
-        device.seed(recipe.seed ^ ((epoch as u64) << 20));
+        device.seed(self.options.recipe.seed ^ ((epoch as u64) << 20));
         let trained;
         (now, trained) = self.steps(now, epoch, &device, progress)?;
         let seconds = clock.elapsed().as_secs_f64();
-        let judged = self.validate(&now.network.valid());
+        let judged = self.validate(&now.kept_network().valid());
+        let score = match self.stage.monitor {
+            Monitor::Loss => judged.loss,
+            Monitor::Auroc => -judged.auroc,
+            Monitor::Accuracy => -judged.accuracy,
+        };
+        now.course.observe(score, self.stage.schedule);
         let metrics = EpochMetrics {
             epoch,
+            stage: now.stage + 1,
             learning_rate: trained.rate,
             train_loss: trained.loss,
             val_loss: judged.loss,
             val_auroc: judged.auroc,
+            val_accuracy: judged.accuracy,
             seconds,
-            best: now.stopping.observe(epoch, judged.loss),
+            waiting: trained.waited.as_secs_f64() / seconds,
+            best: now.stopping.observe(epoch, score),
         };
         now.epoch = epoch;
         Ok((now, metrics))
@@ -194,38 +246,49 @@ impl Trainer<'_> {
         device: &Device,
         progress: &impl Progress,
     ) -> Result<(Checkpoint, Trained), TrainError> {
-        let recipe = &self.options.recipe;
-        let train = &recipe.train;
-        let steps = self.images.train.len().div_ceil(train.batch);
-        let order = order(self.images.train.len(), recipe.seed, epoch);
+        let stage = self.stage;
+        let steps = self.labels.len().div_ceil(stage.batch);
+        let order = order(self.labels, stage.sampling, self.options.recipe.seed, epoch);
         let clock = Instant::now();
         let images = &*self.images.train;
         std::thread::scope(|scope| {
             // Moved along from step to step: weights that nobody else holds are updated in place.
-            let Checkpoint { mut network, mut optimizer, stopping, .. } = now;
+            let Checkpoint { mut network, mut optimizer, mut average, .. } = now;
+            let mut trained = Trained::default();
             let mut sum = 0.0;
             let mut seen = 0;
-            let mut rate = 0.0;
-            for (step, batch) in ahead(scope, images, &order, train.batch, epoch).into_iter().enumerate() {
+            let batches = ahead(scope, images, &order, stage.batch, epoch);
+            for step in 0.. {
+                let asked = Instant::now();
+                let Ok(batch) = batches.recv() else { break };
+                trained.waited += asked.elapsed();
                 let count = batch.indices.len();
                 let x = Tensor::from_data(batch.images, device);
                 let logits = network.forward_from(self.frozen, x);
-                let loss = self.objective.loss(logits, batch.indices, device);
+                let mut loss = self.objective.loss(logits, batch.indices, epoch, device);
+                if let Some(penalty) = network.head.penalty() {
+                    loss = loss + penalty;
+                }
                 let value = values(loss.clone())[0];
                 if !value.is_finite() {
-                    return Err(TrainError::Diverged(value, epoch));
+                    return Err(TrainError::Diverged { loss: value, epoch, step: step + 1 });
                 }
                 let grads = GradientsParams::from_grads(loss.backward(), &network);
-                rate = train.schedule.rate(train.learning_rate, (epoch - 1) * steps + step, train.epochs * steps);
-                network = optimizer.step(rate, network, grads);
+                let at = (epoch - now.started - 1) * steps + step;
+                let rate = stage.schedule.rate(stage.learning_rate, at, stage.epochs * steps);
+                trained.rate = rate * now.course.factor;
+                network = optimizer.step(trained.rate, network, grads);
+                if let Some(average) = &mut average {
+                    average.approach(&network, stage.ema);
+                }
                 sum += f64::from(value) * count as f64;
                 seen += count;
                 let speed = seen as f64 / clock.elapsed().as_secs_f64();
                 let note = format!("loss {:.4}, {speed:.1} img/s", sum / seen as f64);
-                progress.step(&format!("epoch {epoch}/{}", train.epochs), step + 1, steps, &note);
+                progress.step(&format!("epoch {epoch}/{}", now.started + stage.epochs), step + 1, steps, &note);
             }
-            let trained = Trained { loss: sum / seen as f64, rate };
-            Ok((Checkpoint { epoch, stopping, network, optimizer }, trained))
+            trained.loss = sum / seen as f64;
+            Ok((Checkpoint { network, optimizer, average, ..now }, trained))
         })
     }
 
@@ -242,8 +305,11 @@ impl Trainer<'_> {
 }
 
 /// What an epoch's steps gave.
+#[derive(Default)]
 struct Trained {
     loss: f64,
     /// Learning rate of the last step.
     rate: f64,
+    /// How long steps waited for their images.
+    waited: Duration,
 }

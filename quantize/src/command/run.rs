@@ -9,7 +9,7 @@ use data::calibration::{Answers, calibrate as calibrate_contract};
 use data::evaluation::{answers, logits, probabilities};
 use data::metrics::Metrics;
 use data::operating_point::OperatingPointRule;
-use data::{Dataset, Item, Split, frames};
+use data::{Classes, Dataset, Item, Reading, Split, frames};
 use edge_runtime::engine::Compute;
 use edge_runtime::image::preprocess::preprocess;
 use edge_runtime::image::{GreyPlane, Radiograph, RadiographError};
@@ -145,14 +145,12 @@ impl LabelledFrames {
     /// Those of `split` and the validation images of `data`.
     fn load(data: &Path, split: Split, contract: &Contract, progress: &Reporter) -> Result<LabelledFrames> {
         let listed = |done, of| progress.step("reading the data set", done, of, "");
-        let mut dataset = Dataset::open(data, contract.provenance.seed, listed)?;
+        let mut dataset = Dataset::open(&[data.to_owned()], &reading(contract), contract.provenance.seed, listed)?;
         let tunes = !dataset.of(Split::Val).is_empty();
-        let frame = |radiograph: &Radiograph| preprocess(&radiograph.plane, &contract.input);
+        let frame = |_: &Item, radiograph: &Radiograph| preprocess(&radiograph.plane, &contract.input);
         let decoded = |done, of| progress.step("decoding images", done, of, "");
         let loaded = frames::load(&mut dataset, &[split, Split::Val], decoded, frame)?;
-        for file in &dataset.unreadable {
-            progress.line(&format!("left out: {}: {}", file.path.display(), file.reason));
-        }
+        dataset.left_out().iter().for_each(|line| progress.line(line));
         dataset.require(split)?;
         if tunes {
             dataset.require(Split::Val)?;
@@ -167,6 +165,11 @@ impl LabelledFrames {
     fn of<T: Copy>(&self, split: Split, values: impl IntoIterator<Item = T>) -> Vec<T> {
         values.into_iter().zip(&self.splits).filter(|(_, side)| **side == split).map(|(value, _)| value).collect()
     }
+}
+
+/// A data set as the model with `contract` was trained to tell it apart.
+fn reading(contract: &Contract) -> Reading {
+    Reading { classes: Classes::of_model(&contract.labels), ..Reading::default() }
 }
 
 /// What labelled images said.

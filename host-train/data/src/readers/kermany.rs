@@ -1,16 +1,17 @@
 //! The layout of *Chest X-Ray Images (Pneumonia)* (Kermany, Zhang, Goldbaum 2018): class folders, in `train/`,
 //! `val/` and `test/` or directly; the patient stands in the file name.
 
-use super::{Entry, Layout};
-use crate::dataset::DatasetError;
-use crate::{Labels, Split};
+use super::{Entry, Layout, Listing, Reading};
+use crate::dataset::{DatasetError, Unreadable};
+use crate::labels::Classes;
+use crate::{Split, Subject};
 use edge_runtime::image::folder::image_files;
 use std::path::{Path, PathBuf};
 
 /// Class folders; the index is the class.
 const FOLDERS: [&str; 2] = ["NORMAL", "PNEUMONIA"];
 
-/// The layout; its classes are NORMAL, and PNEUMONIA, which is looked for.
+/// The layout. Whether a pneumonia is bacterial or viral stands in the file name.
 pub struct Kermany;
 
 /// A class folder, and the split folder that it lies in.
@@ -31,29 +32,62 @@ fn class_folders(root: &Path) -> impl Iterator<Item = ClassFolder> {
 }
 
 impl Layout for Kermany {
-    fn labels(&self) -> Labels {
-        Labels::new(FOLDERS.map(String::from).to_vec(), 1).expect("two names, and the second of them")
+    fn name(&self) -> &'static str {
+        "kermany"
     }
 
     fn recognises(&self, root: &Path) -> bool {
         class_folders(root).next().is_some()
     }
 
-    fn entries(&self, root: &Path) -> Result<Vec<Entry>, DatasetError> {
-        let mut entries = Vec::new();
-        for ClassFolder { path: folder, label, split } in class_folders(root) {
-            let files = image_files(&folder).map_err(|source| DatasetError::Io { path: folder.clone(), source })?;
-            entries.extend(files.into_iter().map(|path| {
-                let patient = patient_of(&path.file_stem().unwrap_or_default().to_string_lossy());
-                Entry { path, label, patient, split }
-            }));
+    fn owns_its_folder(&self) -> bool {
+        true
+    }
+
+    fn read(&self, root: &Path, reading: &Reading) -> Result<Listing, DatasetError> {
+        let mut listing = Listing::default();
+        for folder in class_folders(root) {
+            let files =
+                image_files(&folder.path).map_err(|source| DatasetError::Io { path: folder.path.clone(), source })?;
+            for path in files {
+                let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let patient = patient_of(&stem);
+                match label_of(&folder, &stem, reading.classes) {
+                    Some(label) => {
+                        let subject = Subject::default();
+                        listing.entries.push(Entry {
+                            path,
+                            label,
+                            patient,
+                            split: folder.split,
+                            subject,
+                            groups: vec![],
+                        });
+                    }
+                    None => {
+                        let reason = "its name says neither `bacteria` nor `virus`".to_owned();
+                        listing.unreadable.push(Unreadable { path, reason });
+                    }
+                }
+            }
         }
-        Ok(entries)
+        Ok(listing)
     }
 
     fn places(&self) -> String {
         let folders = FOLDERS.map(|name| format!("`{name}/`"));
         format!("{} (directly, or in `train/`, `val/`, `test/`)", folders.join(" and "))
+    }
+}
+
+/// Index of the class of the file `stem` in `folder`.
+fn label_of(folder: &ClassFolder, stem: &str, classes: Classes) -> Option<usize> {
+    match classes {
+        Classes::BacterialViral if folder.label == 1 => {
+            let kinds = ["_bacteria", "_virus"];
+            kinds.iter().position(|kind| stem.to_ascii_lowercase().contains(kind)).map(|kind| 1 + kind)
+        }
+        _ => Some(folder.label),
     }
 }
 

@@ -1,0 +1,140 @@
+//! `host-train report`.
+
+use crate::report::{Material, Report};
+use crate::trained::TrainedRun;
+use anyhow::{Context, Result};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use data::metrics::printed;
+use data::{Dataset, Item, Split, evaluation, frames};
+use edge_runtime::engine::Compute;
+use edge_runtime::finding::STATEMENT;
+use edge_runtime::image::preprocess::preprocess;
+use edge_runtime::image::{GreyPlane, Radiograph};
+use edge_runtime::model::Model;
+use edge_runtime::process::output;
+use edge_runtime::process::progress::Reporter;
+use std::path::{Path, PathBuf};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder of a finished run
+    run: PathBuf,
+    /// Judge on this data instead of what the run was trained on: folders, lists or a manifest
+    #[arg(long)]
+    data: Vec<PathBuf>,
+    /// Which images
+    #[arg(long, default_value = "val", value_parser = splits())]
+    split: Split,
+    /// Judge this model instead of the run's model.onnx: its int8 version, for example
+    #[arg(long)]
+    model: Option<PathBuf>,
+    /// Where report.html, report.json and model-card.md go [default: the run's folder]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+fn splits() -> impl TypedValueParser<Value = Split> {
+    PossibleValuesParser::new(Split::NAMES).try_map(|name| name.parse::<Split>())
+}
+
+pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
+    let out = args.out.clone().unwrap_or_else(|| args.run.clone());
+    let asked = Asked { run: &args.run, data: &args.data, split: args.split, model: args.model.as_deref(), out: &out };
+    let Written { report, left_out } = write(&asked, compute, &progress)?;
+    drop(progress);
+    match args.json {
+        true => output::json(&report, true)?,
+        false => output::line(text(&report, &out.join("report.html").display().to_string()))?,
+    }
+    Ok(u8::from(left_out > 0))
+}
+
+/// What is judged, and where the report goes.
+pub(super) struct Asked<'a> {
+    /// Folder of a finished run.
+    pub run: &'a Path,
+    /// On what; where this is empty, on what it was trained on.
+    pub data: &'a [PathBuf],
+    /// Which images.
+    pub split: Split,
+    /// Instead of `model.onnx`.
+    pub model: Option<&'a Path>,
+    /// The folder that the report goes to.
+    pub out: &'a Path,
+}
+
+/// A report that was written.
+pub(super) struct Written {
+    /// The report.
+    pub report: Report,
+    /// Files that do not serve.
+    pub left_out: usize,
+}
+
+/// Judges a run and writes its report.
+pub(super) fn write(asked: &Asked, compute: &Compute, progress: &Reporter) -> Result<Written> {
+    let trained = TrainedRun::open(asked.run)?;
+    let model = Model::load(asked.model.unwrap_or(&trained.model()), compute)?;
+    let manifest = [asked.run.join("manifest.csv")];
+    let data = if asked.data.is_empty() { &manifest } else { asked.data };
+    let listed = |done, of| progress.step("reading the data set", done, of, "");
+    let mut dataset = Dataset::open(data, &trained.recipe.data, trained.recipe.seed, listed)?;
+    let decoded = |done, of| progress.step("decoding images", done, of, "");
+    let frame = |_: &Item, radiograph: &Radiograph| preprocess(&radiograph.plane, &model.contract.input);
+    let loaded = frames::load(&mut dataset, &[asked.split], decoded, frame)?;
+    dataset.require(asked.split)?;
+    dataset.left_out().iter().for_each(|line| progress.line(line));
+    let report = judge(&trained, &model, &dataset, &loaded, asked.split, progress)?;
+    std::fs::create_dir_all(asked.out).with_context(|| format!("{}", asked.out.display()))?;
+    report.write(asked.out).map_err(|(path, e)| anyhow::anyhow!("{}: {e}", path.display()))?;
+    Ok(Written { report, left_out: dataset.unreadable.len() })
+}
+
+/// Judges `model`, which `trained` became, on `loaded` images of `dataset`.
+fn judge(
+    trained: &TrainedRun,
+    model: &Model,
+    dataset: &Dataset,
+    loaded: &[(usize, GreyPlane)],
+    split: Split,
+    progress: &Reporter,
+) -> Result<Report> {
+    let items: Vec<&Item> = loaded.iter().map(|(i, _)| &dataset.items[*i]).collect();
+    let planes: Vec<&GreyPlane> = loaded.iter().map(|(_, frame)| frame).collect();
+    let logits = evaluation::logits(model, &planes, |i| progress.step("judging", i, planes.len(), ""))?;
+    let explainer = trained.explainer(&dataset.labels, model.contract.input.clone())?;
+    let material = Material {
+        contract: &model.contract,
+        labels: &dataset.labels,
+        split: split.name(),
+        items: &items,
+        frames: &planes,
+        logits: &logits,
+        training: trained.training.clone(),
+        remarks: dataset.remarks.clone(),
+    };
+    Ok(Report::new(material, |frame| Some(explainer.explain(frame).grad_cam)))
+}
+
+fn text(report: &Report, path: &str) -> String {
+    let m = &report.metrics;
+    let i = &report.intervals;
+    let row = |name: &str, value: Option<f64>, range: Option<[f64; 2]>| {
+        let range = range.map_or(String::new(), |[low, high]| format!("95 % {low:.3} to {high:.3}"));
+        format!("{name:<12} {:>9}  {range}", printed(value, 3))
+    };
+    [
+        format!("{}: {} {} images, threshold {:.4}", report.name, m.n, report.split, m.threshold),
+        row("AUROC", m.auroc, i.auroc),
+        row("accuracy", m.accuracy, i.accuracy),
+        row("sensitivity", m.sensitivity, i.sensitivity),
+        row("specificity", m.specificity, i.specificity),
+        row("macro F1", m.macro_f1, i.macro_f1),
+        format!("report: {path}, with report.json and model-card.md beside it"),
+        STATEMENT.to_owned(),
+    ]
+    .join("\n")
+}

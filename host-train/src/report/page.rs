@@ -1,0 +1,252 @@
+//! The page: one file, without a network, for a desk and for a phone.
+
+use super::{Example, Kind, Named, Report, plots};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use data::curves::PREVALENCES;
+use data::metrics::printed;
+use edge_runtime::finding::STATEMENT;
+
+const STYLE: &str = "\
+:root{color-scheme:light}*{box-sizing:border-box}\
+body{font:16px/1.5 system-ui,sans-serif;color:#1b1f24;background:#fff;margin:0 auto;padding:1rem;max-width:72rem}\
+h1{font-size:1.6rem;margin:.2em 0}h2{font-size:1.2rem;margin:2em 0 .5em;border-bottom:1px solid #d0d7de}\
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
+th,td{padding:.25em .7em;text-align:right;white-space:nowrap;border-bottom:1px solid #eaeef2}\
+th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}\
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}\
+.plots svg{width:100%;height:auto}.plots figure,.gallery figure{margin:0}\
+.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:.7rem}\
+.gallery img{width:100%;height:auto;display:block;background:#000}\
+figcaption{font-size:.8rem;overflow-wrap:anywhere}\
+.statement{background:#fff8e1;border-left:4px solid #b58900;padding:.6em 1em;margin:1em 0}\
+pre{background:#f6f8fa;padding:1em;overflow-x:auto;font-size:.85rem}.small{color:#57606a;font-size:.85rem}";
+
+/// `text` for HTML.
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// A table of plain cells.
+pub(super) fn table(head: &[String], rows: &[Vec<String>]) -> String {
+    let cells = |tag: &str, cells: &[String]| -> String {
+        cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect()
+    };
+    let rows: String = rows.iter().map(|row| format!("<tr>{}</tr>", cells("td", row))).collect();
+    format!("<div class=\"wide\"><table><tr>{}</tr>{rows}</table></div>", cells("th", head))
+}
+
+fn head(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+pub(super) fn section(title: &str, body: &str) -> String {
+    format!("<section><h2>{}</h2>{body}</section>", escaped(title))
+}
+
+/// A page with `title` around `body`.
+pub(super) fn html(title: &str, body: &str) -> String {
+    format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
+         <title>{0}</title><style>{STYLE}</style></head><body><h1>{0}</h1>\
+         <p class=\"statement\">{1}</p>{body}</body></html>\n",
+        escaped(title),
+        escaped(STATEMENT)
+    )
+}
+
+/// The page of `report`.
+pub(super) fn page(report: &Report) -> String {
+    let mut body = summary(report);
+    body += &section("Curves", &curves(report));
+    body += &section("Classes", &classes(report));
+    body += &section("What a threshold means", &thresholds(report));
+    if !report.subgroups.is_empty() {
+        body += &section("Parts of the images", &subgroups(report));
+    }
+    if !report.training.is_empty() {
+        body += &section("Training", &training(report));
+    }
+    body += &section("Decisions", &gallery(report));
+    body += &section("Recipe", &format!("<pre>{}</pre>", escaped(&report.recipe)));
+    html(&format!("{}: {} images", report.name, report.split), &body)
+}
+
+/// The page that compares runs: a table, a note on it, and a plot.
+pub fn comparison(head: &[String], rows: &[Vec<String>], note: &str, plot: &str) -> String {
+    let body = format!("{}<p class=\"small\">{}</p>{}", table(head, rows), escaped(note), figures(&[plot.to_owned()]));
+    html("Runs beside the published systems", &body)
+}
+
+fn summary(report: &Report) -> String {
+    let m = &report.metrics;
+    let i = &report.intervals;
+    let range = |range: Option<[f64; 2]>| range.map_or(String::new(), |[low, high]| format!("{low:.3} to {high:.3}"));
+    let published = report.published.unwrap_or_default();
+    let row = |name: &str, value: Option<f64>, interval: Option<[f64; 2]>, theirs: Option<f64>| {
+        let theirs = theirs.map_or(String::new(), |v| format!("{v:.3}"));
+        vec![name.to_owned(), printed(value, 3), range(interval), theirs]
+    };
+    let rows = [
+        row("AUROC", m.auroc, i.auroc, None),
+        row("accuracy", m.accuracy, i.accuracy, published.accuracy),
+        row("sensitivity (recall)", m.sensitivity, i.sensitivity, published.sensitivity),
+        row("specificity", m.specificity, i.specificity, published.specificity),
+        row("precision (PPV)", m.precision, i.precision, published.precision),
+        row("NPV", m.npv, i.npv, None),
+        row("F1", m.f1, None, published.f1),
+        row("macro F1", m.macro_f1, i.macro_f1, published.macro_f1),
+        row("average precision", m.average_precision, None, None),
+        row("Brier score", m.brier, None, None),
+        row("calibration error (ECE)", m.ece, None, None),
+    ];
+    let theirs = report.published.map(|published| format!("published, on {}", published.images));
+    let columns: Vec<String> = head(&["", "here", "95 %"]).into_iter().chain(theirs).collect();
+    let rows: Vec<Vec<String>> = rows.into_iter().map(|row| row[..columns.len()].to_vec()).collect();
+    let remarks: String = report.remarks.iter().map(|r| format!("<li>{}</li>", escaped(r))).collect();
+    let list = if remarks.is_empty() { String::new() } else { format!("<ul class=\"small\">{remarks}</ul>") };
+    format!(
+        "<p>{} {} images; input {}. Threshold {:.4} ({}), temperature {:.3}. Seed {}, data {}…</p>{}\
+         <p class=\"small\">Intervals: 95 %, {} samples of patients; where nothing went wrong, samples cannot \
+         tell how seldom it does.</p>{list}",
+        m.n,
+        escaped(report.split),
+        escaped(&report.input),
+        m.threshold,
+        escaped(&report.rule),
+        report.temperature,
+        report.seed,
+        escaped(report.data_digest.get(..12).unwrap_or(&report.data_digest)),
+        table(&columns, &rows),
+        data::bootstrap::SAMPLES
+    )
+}
+
+pub(super) fn figures(plots: &[String]) -> String {
+    let figures: String = plots.iter().map(|svg| format!("<figure>{svg}</figure>")).collect();
+    format!("<div class=\"plots\">{figures}</div>")
+}
+
+fn curves(report: &Report) -> String {
+    let names: Vec<String> = report.classes.iter().map(|class| class.name.clone()).collect();
+    let at = report.metrics.sensitivity.zip(report.metrics.specificity);
+    figures(&[
+        plots::roc(&report.curve, at),
+        plots::precision_recall(&report.curve),
+        plots::reliability(&report.reliability),
+        plots::confusion(&names, &report.confusion),
+    ])
+}
+
+fn classes(report: &Report) -> String {
+    let row = |c: &super::ClassFigures| {
+        vec![c.name.clone(), c.images.to_string(), printed(c.precision, 3), printed(c.recall, 3), printed(c.f1, 3)]
+    };
+    let rows: Vec<Vec<String>> = report.classes.iter().map(row).collect();
+    table(&head(&["class", "images", "precision", "recall", "F1"]), &rows)
+}
+
+fn thresholds(report: &Report) -> String {
+    let mut columns = head(&["", "threshold", "sensitivity", "specificity"]);
+    for prevalence in PREVALENCES {
+        let percent = prevalence * 100.0;
+        columns.push(format!("PPV / NPV at {percent:.0} %"));
+    }
+    columns.push("of 1,000 at 10 %: referred / missed".into());
+    let row = |named: &Named| {
+        let e = &named.expectation;
+        let mut row = vec![
+            named.name.clone(),
+            format!("{:.3}", e.threshold),
+            format!("{:.3}", e.sensitivity),
+            format!("{:.3}", e.specificity),
+        ];
+        let value = |value: Option<f64>, digits: usize| value.map_or("–".to_owned(), |v| format!("{v:.digits$}"));
+        row.extend(e.at.iter().map(|p| format!("{} / {}", value(p.ppv, 2), value(p.npv, 3))));
+        let tenth = e.at.iter().find(|p| p.prevalence == 0.1);
+        row.push(tenth.map_or(String::new(), |p| format!("{:.0} / {:.1}", p.referred, p.missed)));
+        row
+    };
+    let rows: Vec<Vec<String>> = report.expectations.iter().map(row).collect();
+    let note = "<p class=\"small\">Prevalence: the share of the people examined who are ill. Predictive values follow \
+                from sensitivity and specificity on these images (Bayes); every threshold is in report.json.</p>";
+    format!("{}{note}", table(&columns, &rows))
+}
+
+fn subgroups(report: &Report) -> String {
+    let row = |s: &data::subgroups::Subgroup| {
+        let m = &s.metrics;
+        let figures = [m.auroc, m.accuracy, m.sensitivity, m.specificity].map(|v| printed(v, 3));
+        [vec![s.name.clone(), m.n.to_string()], figures.to_vec()].concat()
+    };
+    let rows: Vec<Vec<String>> = report.subgroups.iter().map(row).collect();
+    table(&head(&["part", "images", "AUROC", "accuracy", "sensitivity", "specificity"]), &rows)
+}
+
+fn training(report: &Report) -> String {
+    let epochs = &report.training;
+    let line = |name: &str, value: fn(&crate::training::EpochMetrics) -> f64| plots::Line {
+        name: name.into(),
+        points: epochs.iter().map(|e| (e.epoch as f64, value(e))).filter(|(_, v)| v.is_finite()).collect(),
+    };
+    let across = 0.5..epochs.last().map_or(1.0, |e| e.epoch as f64) + 0.5;
+    let plot = |title: &str, y: &str, lines: &[plots::Line]| {
+        let up = plots::span(lines.iter().flat_map(|l| l.points.iter().map(|(_, v)| *v)));
+        plots::lines(&plots::Axes { title, x: "epoch", y, across: across.clone(), up }, lines, &[])
+    };
+    let seconds: f64 = epochs.iter().map(|e| e.seconds).sum();
+    let waiting = epochs.iter().map(|e| e.waiting * e.seconds).sum::<f64>() / seconds.max(1e-9);
+    let words = format!(
+        "<p>{} epochs, {:.0} minutes of training, {:.0} % of them waiting for images.</p>",
+        epochs.len(),
+        seconds / 60.0,
+        waiting * 100.0
+    );
+    let plots = figures(&[
+        plot("Loss", "loss", &[line("training, as trained on", |e| e.train_loss), line("validation", |e| e.val_loss)]),
+        plot("Validation", "share", &[line("AUROC", |e| e.val_auroc), line("accuracy", |e| e.val_accuracy)]),
+        plot("Learning rate", "log₁₀ of the rate", &[line("", |e| e.learning_rate.log10())]),
+    ]);
+    format!("{words}{plots}")
+}
+
+fn gallery(report: &Report) -> String {
+    let kinds = [
+        (Kind::FalseNegative, "Missed"),
+        (Kind::FalsePositive, "False alarms"),
+        (Kind::TruePositive, "Found"),
+        (Kind::TrueNegative, "Rightly passed"),
+    ];
+    let figure = |example: &Example| {
+        let png = example.picture.as_ref().and_then(|picture| picture.to_png().ok()).unwrap_or_default();
+        format!(
+            "<figure><img alt=\"{0}\" src=\"data:image/png;base64,{1}\">\
+             <figcaption>{2}, {3:.3}<br>{0}</figcaption></figure>",
+            escaped(&example.file),
+            STANDARD.encode(png),
+            escaped(&example.label),
+            example.probability
+        )
+    };
+    let of_kind = |(kind, title): (Kind, &str)| {
+        let figures: String = report.examples.iter().filter(|e| e.kind == kind).map(figure).collect();
+        let body =
+            if figures.is_empty() { "<p>None.</p>".into() } else { format!("<div class=\"gallery\">{figures}</div>") };
+        format!("<h3>{title}</h3>{body}")
+    };
+    let words = "<p class=\"small\">The surest mistakes, and right decisions from the surest to the least sure. Colour: \
+                 what the network's last features say for the finding (Grad-CAM), scaled to each image.</p>";
+    format!("{words}{}", kinds.map(of_kind).concat())
+}
