@@ -1,9 +1,11 @@
 //! Random changes to training frames, on the same 8-bit greys that the device sees.
 
 use crate::recipe::Augment;
+use data::frame_store::FrameStore;
 use edge_runtime::image::GreyPlane;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::io;
 
 /// The random generator of image `index` in `epoch`: every image's changes depend on nothing else, so a resumed run,
 /// any number of threads and any batch size draw the same.
@@ -14,13 +16,13 @@ pub fn rng(seed: u64, epoch: usize, index: usize) -> ChaCha8Rng {
 }
 
 /// One random variant of `frames[index]`; the others may lend it their grey levels.
-pub fn augment(frames: &[GreyPlane], index: usize, a: &Augment, rng: &mut impl Rng) -> GreyPlane {
-    let frame = &frames[index];
+pub fn augment(frames: &FrameStore, index: usize, a: &Augment, rng: &mut impl Rng) -> io::Result<GreyPlane> {
+    let frame = frames.get(index)?;
     if a.histogram_exchange > 0.0 && rng.random_bool(f64::from(a.histogram_exchange)) {
-        let other = &frames[rng.random_range(0..frames.len())];
-        return changed(&frame.with_histogram_of(other), a, rng);
+        let other = frames.get(rng.random_range(0..frames.len()))?;
+        return Ok(changed(&frame.with_histogram_of(&other), a, rng));
     }
-    changed(frame, a, rng)
+    Ok(changed(&frame, a, rng))
 }
 
 /// One random variant of `frame` by itself.
@@ -151,21 +153,25 @@ fn blur(frame: &GreyPlane, to: u32) -> GreyPlane {
 mod tests {
     use super::*;
 
+    fn one(frame: GreyPlane, a: &Augment, rng: &mut impl Rng) -> GreyPlane {
+        augment(&FrameStore::of(vec![frame]), 0, a, rng).unwrap()
+    }
+
     fn frame() -> GreyPlane {
         GreyPlane::square(32, (0..1024).map(|i| (i % 32 * 8) as u8).collect())
     }
 
     #[test]
     fn no_augmentation_changes_nothing() {
-        assert_eq!(augment(&[frame()], 0, &Augment::default(), &mut rng(1, 0, 0)), frame());
+        assert_eq!(one(frame(), &Augment::default(), &mut rng(1, 0, 0)), frame());
     }
 
     #[test]
     fn the_same_draw_gives_the_same_image_and_another_does_not() {
         let a = Augment { rotation: 10.0, noise: 5.0, blur: 1.0, flip: true, ..Default::default() };
-        let first = augment(&[frame()], 0, &a, &mut rng(1, 2, 3));
-        assert_eq!(first, augment(&[frame()], 0, &a, &mut rng(1, 2, 3)));
-        assert_ne!(first, augment(&[frame()], 0, &a, &mut rng(1, 2, 4)));
+        let first = one(frame(), &a, &mut rng(1, 2, 3));
+        assert_eq!(first, one(frame(), &a, &mut rng(1, 2, 3)));
+        assert_ne!(first, one(frame(), &a, &mut rng(1, 2, 4)));
     }
 
     #[test]
@@ -192,13 +198,13 @@ mod tests {
         }
         assert!(seen);
         let a = Augment { cutout: 0.5, ..Default::default() };
-        assert_eq!(augment(&[white.clone()], 0, &a, &mut rng(1, 0, 0)), white);
+        assert_eq!(one(white.clone(), &a, &mut rng(1, 0, 0)), white);
     }
 
     #[test]
     fn a_crop_shows_a_part() {
         let a = Augment { crop: 0.1, ..Default::default() };
-        let part = augment(&[frame()], 0, &a, &mut rng(1, 0, 0));
+        let part = one(frame(), &a, &mut rng(1, 0, 0));
         let span = |f: &GreyPlane| f.pixels.iter().max().unwrap() - f.pixels.iter().min().unwrap();
         assert!(span(&part) < span(&frame()));
     }
@@ -207,9 +213,10 @@ mod tests {
     fn exchanged_greys_are_those_of_another_image() {
         let dark = GreyPlane::square(32, frame().pixels.iter().map(|p| p / 4).collect());
         let a = Augment { histogram_exchange: 1.0, ..Default::default() };
-        let frames = [frame(), dark];
-        let mut seen: Vec<u8> =
-            (0..20).map(|i| *augment(&frames, 0, &a, &mut rng(1, 0, i)).pixels.iter().max().unwrap()).collect();
+        let frames = FrameStore::of(vec![frame(), dark]);
+        let mut seen: Vec<u8> = (0..20)
+            .map(|i| *augment(&frames, 0, &a, &mut rng(1, 0, i)).unwrap().pixels.iter().max().unwrap())
+            .collect();
         seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen, [62, 248]);

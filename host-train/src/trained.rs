@@ -4,7 +4,7 @@ use crate::device::{self, DeviceError, DeviceKind};
 use crate::explain::Explainer;
 use crate::network::Network;
 use crate::recipe::{Recipe, RecipeError};
-use crate::training::EpochMetrics;
+use crate::training::{EpochMetrics, kept_weights};
 use burn::module::Module;
 use burn::store::ModuleRecord;
 use data::Labels;
@@ -58,7 +58,8 @@ impl TrainedRun {
     pub fn explainer(&self, labels: &Labels, input: InputContract) -> Result<Explainer, TrainedError> {
         let (device, operators) = device::open(DeviceKind::Cpu)?;
         let device = device.autodiff();
-        let path = self.folder.join("best.bpk");
+        let path = kept_weights(&self.folder)
+            .map_err(|e| TrainedError::Weights { path: self.folder.join("state.json"), reason: e.to_string() })?;
         let record = ModuleRecord::load(&path)
             .map_err(|e| TrainedError::Weights { path: path.clone(), reason: e.to_string() })?;
         let network = Network::new(&self.recipe, labels.len(), operators, &device).load_record(record);

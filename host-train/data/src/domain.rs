@@ -1,10 +1,12 @@
 //! What training images look like, as the device remembers it.
 
 use crate::discriminant::Discriminant;
+use crate::frame_store::FrameStore;
 use crate::triangle::{cholesky, inverse};
 use edge_runtime::domain::{Contrast, Descriptor, Distribution, Domain, LENGTH, PARTS};
 use edge_runtime::image::{GreyPlane, Rectangle};
 use rayon::prelude::*;
+use std::io;
 
 /// Training images for each number of a descriptor, below which nothing is fitted.
 const IMAGES_A_NUMBER: usize = 4;
@@ -20,24 +22,28 @@ const RIDGE: f64 = 1e-2;
 
 /// Fits to `train` what a device shall remember of it, with limits chosen on `validation`, and what tells `others`,
 /// images of people that the model is not for, apart; nothing where there are too few images for that.
-pub fn fit(train: &[GreyPlane], validation: &[GreyPlane], others: &[GreyPlane]) -> Domain {
+pub fn fit(train: &FrameStore, validation: &FrameStore, others: &[GreyPlane]) -> io::Result<Domain> {
     if train.len() < IMAGES_A_NUMBER * LENGTH || validation.len() < VALIDATION_IMAGES {
-        return Domain::default();
+        return Ok(Domain::default());
     }
-    let describe = |frames: &[GreyPlane]| -> Vec<Descriptor> { frames.par_iter().map(Descriptor::of).collect() };
-    let rows: Vec<Vec<f32>> = describe(train).iter().map(Descriptor::values).collect();
-    let validation = describe(validation);
-    let variants: Vec<GreyPlane> =
-        others.par_iter().enumerate().flat_map_iter(|(i, o)| variants(o, i, train)).collect();
-    let others: Vec<Vec<f32>> = describe(&variants).iter().map(Descriptor::values).collect();
-    Domain {
+    let describe = |frames: &FrameStore| -> io::Result<Vec<Descriptor>> {
+        (0..frames.len()).into_par_iter().map(|i| frames.get(i).map(|frame| Descriptor::of(&frame))).collect()
+    };
+    let rows: Vec<Vec<f32>> = describe(train)?.iter().map(Descriptor::values).collect();
+    let validation = describe(validation)?;
+    let described = |(i, other): (usize, &GreyPlane)| -> io::Result<Vec<Vec<f32>>> {
+        Ok(variants(other, i, train)?.iter().map(|variant| Descriptor::of(variant).values()).collect())
+    };
+    let others: Vec<Vec<Vec<f32>>> = others.par_iter().enumerate().map(described).collect::<io::Result<_>>()?;
+    let others: Vec<Vec<f32>> = others.into_iter().flatten().collect();
+    Ok(Domain {
         ages: None,
         images: distribution(&rows).map(|images| {
             let limit = limit(validation.iter().map(|d| images.distance(d)), BEYOND);
             Distribution { limit: limit.max(f32::MIN_POSITIVE), ..images }
         }),
         others: contrast(&rows, &others, &validation),
-    }
+    })
 }
 
 /// The value that `share` of `values` exceed.
@@ -50,8 +56,8 @@ fn limit(values: impl Iterator<Item = f32>, share: f64) -> f32 {
 
 /// `frame` as it is and as other machines and hands would have made it, so that no rule rests on its greys or its cut:
 /// with the greys of training images, and parts of it.
-fn variants(frame: &GreyPlane, number: usize, train: &[GreyPlane]) -> Vec<GreyPlane> {
-    let donor = |k: usize| &train[(number * 37 + k * 1009) % train.len()];
+fn variants(frame: &GreyPlane, number: usize, train: &FrameStore) -> io::Result<Vec<GreyPlane>> {
+    let donor = |k: usize| train.get((number * 37 + k * 1009) % train.len());
     let part = |width: f64, height: f64| {
         let whole = frame.whole();
         let width = whole.width * width;
@@ -60,8 +66,9 @@ fn variants(frame: &GreyPlane, number: usize, train: &[GreyPlane]) -> Vec<GreyPl
         frame.part(middle, frame.width, frame.height)
     };
     let parts = [frame.clone(), part(0.9, 0.9), part(0.8, 0.8), part(1.0, 0.85), part(0.85, 1.0)];
-    let greys: Vec<GreyPlane> = parts.iter().enumerate().map(|(k, part)| part.with_histogram_of(donor(k))).collect();
-    parts.into_iter().chain(greys).collect()
+    let exchanged = |(k, part): (usize, &GreyPlane)| donor(k).map(|donor| part.with_histogram_of(&donor));
+    let greys: Vec<GreyPlane> = parts.iter().enumerate().map(exchanged).collect::<io::Result<_>>()?;
+    Ok(parts.into_iter().chain(greys).collect())
 }
 
 /// What tells `others` from training images by sharpness and brightness by place.
@@ -132,12 +139,15 @@ mod tests {
     fn images_like_those_of_training_are_inside_and_others_outside() {
         let frames = pictures(0, 1000, false);
         let (train, validation) = frames.split_at(800);
-        let domain = fit(train, validation, &[]);
+        let fit = |train: &[GreyPlane]| {
+            fit(&FrameStore::of(train.to_vec()), &FrameStore::of(validation.to_vec()), &[]).unwrap()
+        };
+        let domain = fit(train);
         assert!(outside(&domain, validation) <= 0.015);
         assert!(outside(&domain, &pictures(2000, 200, false)) < 0.1);
         let ramp = GreyPlane::square(24, (0..576).map(|i| (i % 24 * 10) as u8).collect());
         assert_eq!(outside(&domain, &[ramp]), 1.0);
-        assert_eq!(fit(&train[..600], validation, &[]), Domain::default());
+        assert_eq!(fit(&train[..600]), Domain::default());
     }
 
     #[test]
@@ -145,8 +155,9 @@ mod tests {
         let frames = pictures(0, 1000, false);
         let (train, validation) = frames.split_at(800);
         let unseen = pictures(4000, 100, true);
-        let blind = outside(&fit(train, validation, &[]), &unseen);
-        let seeing = fit(train, validation, &pictures(3000, 100, true));
+        let [train, kept] = [train, validation].map(|frames| FrameStore::of(frames.to_vec()));
+        let blind = outside(&fit(&train, &kept, &[]).unwrap(), &unseen);
+        let seeing = fit(&train, &kept, &pictures(3000, 100, true)).unwrap();
         let found = outside(&seeing, &unseen);
         assert!(found > blind + 0.15, "{found} where {blind} without them");
         assert!(outside(&seeing, validation) <= 0.015);

@@ -39,6 +39,22 @@ pub fn load<T: Send>(
     progress: impl Fn(usize, usize) + Sync,
     work: impl Fn(&Item, &Radiograph) -> T + Sync,
 ) -> Result<Vec<(usize, T)>, ReadError> {
+    load_with(dataset, splits, progress, |item, path| decoded(path, |radiograph| work(item, radiograph)))
+}
+
+/// Decodes the image at `path`, and gives it to `work`.
+pub(crate) fn decoded<T>(path: &Path, work: impl Fn(&Radiograph) -> T) -> Result<(Seen, T), RadiographError> {
+    let radiograph = radiograph(path)?;
+    Ok((Seen::of(&radiograph), work(&radiograph)))
+}
+
+/// As [`load`], with `one` for an item and its file.
+pub(crate) fn load_with<T: Send>(
+    dataset: &mut Dataset,
+    splits: &[Split],
+    progress: impl Fn(usize, usize) + Sync,
+    one: impl Fn(&Item, &Path) -> Result<(Seen, T), RadiographError> + Sync,
+) -> Result<Vec<(usize, T)>, ReadError> {
     let all = dataset.provisional.is_some();
     let wanted: Vec<usize> =
         (0..dataset.items.len()).filter(|i| all || splits.contains(&dataset.items[*i].split)).collect();
@@ -46,8 +62,8 @@ pub fn load<T: Send>(
     let one = |i: &usize| {
         let item = &dataset.items[*i];
         let path = dataset.path(item);
-        let result = match radiograph(&path) {
-            Ok(radiograph) => Ok(Ok((Seen::of(&radiograph), work(item, &radiograph)))),
+        let result = match one(item, &path) {
+            Ok(read) => Ok(Ok(read)),
             Err(source) if item.pixels.is_some() => Err(ReadError::Image { path, source }),
             Err(e) => Ok(Err(Unreadable { path, reason: e.to_string() })),
         };
@@ -74,13 +90,13 @@ pub fn load<T: Send>(
 }
 
 /// What decoding an image tells of it.
-struct Seen {
-    pixels: PixelStatistics,
-    subject: Subject,
+pub(crate) struct Seen {
+    pub pixels: PixelStatistics,
+    pub subject: Subject,
 }
 
 impl Seen {
-    fn of(radiograph: &Radiograph) -> Seen {
+    pub fn of(radiograph: &Radiograph) -> Seen {
         let Acquisition { age_days, sex, view, .. } = radiograph.acquisition;
         Seen { pixels: PixelStatistics::of(&radiograph.plane), subject: Subject { age_days, sex, view } }
     }

@@ -10,6 +10,7 @@ pub mod dataset;
 mod discriminant;
 pub mod domain;
 pub mod evaluation;
+pub mod frame_store;
 pub mod frames;
 mod labels;
 pub mod manifest;

@@ -33,6 +33,9 @@ pub struct Args {
     /// is kept in the model, which marks such images
     #[arg(long, value_name = "DIR")]
     others: Option<PathBuf>,
+    /// Keep decoded images in this folder, at the network's size: the next run that asks for them starts at once
+    #[arg(long, value_name = "DIR")]
+    frame_cache: Option<PathBuf>,
     /// Go on from the last checkpoint in --out
     #[arg(long)]
     resume: bool,
@@ -76,6 +79,7 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<()> {
         dataset,
         out: args.out.clone(),
         weights: args.weights,
+        frame_cache: args.frame_cache,
         others: args.others.as_deref().map(others).transpose()?.unwrap_or_default(),
         resume: args.resume,
         device,

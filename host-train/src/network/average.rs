@@ -24,8 +24,8 @@ impl Network {
 }
 
 fn towards<const D: usize>(mean: &mut Param<Tensor<D>>, now: &Param<Tensor<D>>, kept: f64) {
-    let value = mean.val().detach() * kept + now.val().detach() * (1.0 - kept);
-    *mean = Param::from_tensor(value);
+    let value = mean.val() * kept + now.val() * (1.0 - kept);
+    *mean = Param::from_tensor(value.detach());
 }
 
 fn conv_towards(conv: &mut Conv, now: &Conv, kept: f64) {
@@ -40,8 +40,8 @@ fn norms(mean: &mut Option<BatchNorm>, now: &Option<BatchNorm>, kept: f64) {
     let (Some(norm), Some(now)) = (mean, now) else { return };
     towards(&mut norm.gamma, &now.gamma, kept);
     towards(&mut norm.beta, &now.beta, kept);
-    norm.running_mean = RunningState::new(now.running_mean.value());
-    norm.running_var = RunningState::new(now.running_var.value());
+    norm.running_mean = RunningState::new(now.running_mean.value_sync());
+    norm.running_var = RunningState::new(now.running_var.value_sync());
 }
 
 fn linear_towards(linear: &mut Linear, now: &Linear, kept: f64) {

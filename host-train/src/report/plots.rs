@@ -150,14 +150,14 @@ pub fn span(values: impl Iterator<Item = f64>) -> Range<f64> {
 
 /// Counts as shades; rows are the truth.
 pub fn confusion(labels: &[String], counts: &[Vec<usize>]) -> String {
-    let n = labels.len() as i32;
+    let n = labels.len() as f64;
     svg(|area| {
         let mut chart = ChartBuilder::on(area)
             .caption("Confusion matrix", ("sans-serif", 18))
             .margin(10)
             .x_label_area_size(42)
             .y_label_area_size(150)
-            .build_cartesian_2d(0..n, 0..n)?;
+            .build_cartesian_2d(0.0..n, 0.0..n)?;
         chart
             .configure_mesh()
             .disable_mesh()
@@ -173,14 +173,14 @@ pub fn confusion(labels: &[String], counts: &[Vec<usize>]) -> String {
             let all = counts.iter().sum::<usize>().max(1) as f64;
             for (column, count) in counts.iter().enumerate() {
                 let share = *count as f64 / all;
-                let y = n - 1 - row as i32;
-                let x = column as i32;
+                let y = n - 1.0 - row as f64;
+                let x = column as f64;
                 chart.draw_series([Rectangle::new(
-                    [(x, y), (x + 1, y + 1)],
+                    [(x, y), (x + 1.0, y + 1.0)],
                     COLOURS[0].mix(0.05 + 0.9 * share).filled(),
                 )])?;
-                let (left, top) = chart.backend_coord(&(x, y + 1));
-                let (right, bottom) = chart.backend_coord(&(x + 1, y));
+                let (left, top) = chart.backend_coord(&(x, y + 1.0));
+                let (right, bottom) = chart.backend_coord(&(x + 1.0, y));
                 let contrasting = if share > 0.5 { WHITE } else { BLACK };
                 let centre = ((left + right) / 2 - 30, (top + bottom) / 2 - 10);
                 let text = format!("{count} ({:.1} %)", share * 100.0);

@@ -1,14 +1,16 @@
 //! Where the images of a step come from.
 
+use super::TrainError;
 use super::mixup::Mixup;
 use crate::augment::{augment, rng};
 use crate::recipe::{Recipe, Sampling};
 use burn::tensor::TensorData;
-use edge_runtime::image::GreyPlane;
+use data::frame_store::FrameStore;
 use edge_runtime::image::preprocess::normalise;
 use edge_runtime::model::contract::InputContract;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
+use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
@@ -18,13 +20,13 @@ pub trait Images: Sync {
     fn len(&self) -> usize;
 
     /// Images `indices` as a batch `[n, c, h, w]`, in the variants of `epoch`.
-    fn batch(&self, indices: &[usize], epoch: usize) -> TensorData;
+    fn batch(&self, indices: &[usize], epoch: usize) -> Result<TensorData, TrainError>;
 }
 
 /// Images at the network's size.
 pub struct Frames<'a> {
     /// The images.
-    pub frames: &'a [GreyPlane],
+    pub frames: &'a FrameStore,
     /// How they are normalised.
     pub input: &'a InputContract,
     /// Draws a fresh variant for each epoch; `None` gives them as they are.
@@ -33,22 +35,22 @@ pub struct Frames<'a> {
 
 impl Frames<'_> {
     /// What the network sees of image `index` in `epoch`.
-    pub fn values(&self, index: usize, epoch: usize) -> Vec<f32> {
+    pub fn values(&self, index: usize, epoch: usize) -> io::Result<Vec<f32>> {
         let Some(recipe) = self.augmenting else {
-            return normalise(&self.frames[index], self.input);
+            return Ok(normalise(&*self.frames.get(index)?, self.input));
         };
         let one = |index: usize| {
             let mut rng = rng(recipe.seed, epoch, index);
-            normalise(&augment(self.frames, index, &recipe.augment, &mut rng), self.input)
+            io::Result::Ok(normalise(&augment(self.frames, index, &recipe.augment, &mut rng)?, self.input))
         };
         let mixup = Mixup { alpha: recipe.augment.mixup, seed: recipe.seed, images: self.frames.len() };
-        let mut values = one(index);
+        let mut values = one(index)?;
         if let Some(partner) = mixup.partner(index, epoch) {
             let share = partner.share;
-            let others = one(partner.index);
+            let others = one(partner.index)?;
             values.iter_mut().zip(others).for_each(|(v, other)| *v = *v * (1.0 - share) + other * share);
         }
-        values
+        Ok(values)
     }
 }
 
@@ -57,10 +59,11 @@ impl Images for Frames<'_> {
         self.frames.len()
     }
 
-    fn batch(&self, indices: &[usize], epoch: usize) -> TensorData {
+    fn batch(&self, indices: &[usize], epoch: usize) -> Result<TensorData, TrainError> {
         let side = self.input.size as usize;
-        let values: Vec<f32> = indices.par_iter().flat_map_iter(|i| self.values(*i, epoch)).collect();
-        TensorData::new(values, [indices.len(), self.input.channels as usize, side, side])
+        let rows: Result<Vec<Vec<f32>>, io::Error> = indices.par_iter().map(|i| self.values(*i, epoch)).collect();
+        let shape = [indices.len(), self.input.channels as usize, side, side];
+        Ok(TensorData::new(rows.map_err(TrainError::Frames)?.concat(), shape))
     }
 }
 
@@ -101,12 +104,12 @@ pub fn ahead<'scope, 'env: 'scope>(
     order: &'env [usize],
     size: usize,
     epoch: usize,
-) -> Receiver<Batch<'env>> {
+) -> Receiver<Result<Batch<'env>, TrainError>> {
     let (send, batches) = sync_channel(1);
     scope.spawn(move || {
         // A batch norm has no variance over one image.
         for indices in order.chunks(size).filter(|indices| indices.len() > 1) {
-            if send.send(Batch { indices, images: images.batch(indices, epoch) }).is_err() {
+            if send.send(images.batch(indices, epoch).map(|images| Batch { indices, images })).is_err() {
                 return;
             }
         }

@@ -202,8 +202,10 @@ impl RunFolder {
         if let Some(average) = &now.average {
             kept = save(average, "average.bpk")?;
         }
+        // Under a name of its own until `state.json` says that it is the best: a run that is killed in between goes on
+        // from the epoch before, with the best of before.
         if metrics.best {
-            std::fs::copy(&kept, self.out.join("best.bpk")).map_err(TrainError::io(&kept))?;
+            std::fs::copy(&kept, best_file(&self.out, metrics.epoch)).map_err(TrainError::io(&kept))?;
         }
         let path = folder.join("optimizer.bpk");
         now.optimizer.save(&path).map_err(TrainError::record(&path))?;
@@ -219,18 +221,32 @@ impl RunFolder {
         };
         self.write("state.json", &serde_json::to_string(&state).expect("plain data serialises"))?;
         let _ = std::fs::remove_dir_all(self.checkpoint(metrics.epoch - 1));
+        for other in (1..metrics.epoch).filter(|epoch| *epoch != state.best_epoch) {
+            let _ = std::fs::remove_file(best_file(&self.out, other));
+        }
         Ok(())
     }
 
-    /// The best weights of the last stage in `network`.
-    pub fn best(&self, network: Network) -> Result<Network, TrainError> {
-        load(network, &self.out.join("best.bpk"))
+    /// The weights of epoch `best`, which were kept, in `network`.
+    pub fn best(&self, network: Network, best: usize) -> Result<Network, TrainError> {
+        load(network, &best_file(&self.out, best))
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
         &self.out
     }
+}
+
+/// The kept weights of the run in `folder`, as its last epoch left it.
+pub fn kept_weights(folder: &Path) -> std::io::Result<PathBuf> {
+    let text = std::fs::read_to_string(folder.join("state.json"))?;
+    let state: State = serde_json::from_str(&text).map_err(std::io::Error::other)?;
+    Ok(best_file(folder, state.best_epoch))
+}
+
+fn best_file(folder: &Path, epoch: usize) -> PathBuf {
+    folder.join(format!("best-{epoch}.bpk"))
 }
 
 fn load(network: Network, path: &Path) -> Result<Network, TrainError> {

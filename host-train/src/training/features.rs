@@ -24,12 +24,12 @@ impl Images for KeptFeatures {
         self.values.len() / self.variants
     }
 
-    fn batch(&self, indices: &[usize], epoch: usize) -> TensorData {
+    fn batch(&self, indices: &[usize], epoch: usize) -> Result<TensorData, TrainError> {
         // Another variant of each image in each epoch, all of them before any comes again.
         let variant = |i: &usize| &self.values[i * self.variants + (i + epoch) % self.variants];
         let values: Vec<f32> = indices.par_iter().flat_map_iter(|i| variant(i).iter().map(|v| v.to_f32())).collect();
         let [_, channels, height, width] = self.dims;
-        TensorData::new(values, [indices.len(), channels, height, width])
+        Ok(TensorData::new(values, [indices.len(), channels, height, width]))
     }
 }
 
@@ -46,14 +46,14 @@ impl Images for FreshFeatures<'_> {
         self.frames.frames.len()
     }
 
-    fn batch(&self, indices: &[usize], epoch: usize) -> TensorData {
+    fn batch(&self, indices: &[usize], epoch: usize) -> Result<TensorData, TrainError> {
         let features = |i: &usize| {
-            let features = self.stages.run(&self.frames.values(*i, epoch));
-            features.expect("the same stages ran on the validation images before")
+            let values = self.frames.values(*i, epoch).map_err(TrainError::Frames)?;
+            Ok(self.stages.run(&values)?)
         };
-        let values: Vec<f32> = indices.par_iter().flat_map_iter(features).collect();
+        let rows: Result<Vec<Vec<f32>>, TrainError> = indices.par_iter().map(features).collect();
         let [_, channels, height, width] = self.stages.dims;
-        TensorData::new(values, [indices.len(), channels, height, width])
+        Ok(TensorData::new(rows?.concat(), [indices.len(), channels, height, width]))
     }
 }
 
@@ -90,12 +90,13 @@ impl FrozenStages {
         let done = AtomicUsize::new(0);
         let clock = Instant::now();
         let one = |k: usize| {
-            let features = self.run(&frames.values(k / variants, k % variants))?;
+            let values = frames.values(k / variants, k % variants).map_err(TrainError::Frames)?;
+            let features = self.run(&values)?;
             let at = done.fetch_add(1, Ordering::Relaxed) + 1;
             progress.step(what, at, total, &format!("{:.1} img/s", at as f64 / clock.elapsed().as_secs_f64()));
             Ok(features.into_iter().map(f16::from_f32).collect())
         };
-        let values: Result<Vec<Vec<f16>>, EngineError> = (0..total).into_par_iter().map(one).collect();
+        let values: Result<Vec<Vec<f16>>, TrainError> = (0..total).into_par_iter().map(one).collect();
         Ok(KeptFeatures { values: values?, dims: self.dims, variants })
     }
 }

@@ -42,7 +42,7 @@ pub fn finish(network: &Network, run: Finish, progress: &impl Progress) -> Resul
     let mut model = export::network(network, dims, recipe.head.output.logits(labels.len()), &recipe.name, vec![]);
     let ranges = record_ranges(&model, &run, progress)?;
     let mut contract = contract(&run);
-    contract.domain = domain(&run, progress);
+    contract.domain = domain(&run, progress)?;
     let metrics = judge(&model, &mut contract, &run, progress)?;
     for (key, value) in contract.to_metadata().into_iter().chain([ranges_to_metadata(&ranges)]) {
         onnx::set_metadata(&mut model, key, value);
@@ -54,7 +54,7 @@ pub fn finish(network: &Network, run: Finish, progress: &impl Progress) -> Resul
 }
 
 /// What the model was trained on.
-fn domain(run: &Finish, progress: &impl Progress) -> Domain {
+fn domain(run: &Finish, progress: &impl Progress) -> Result<Domain, TrainError> {
     let files = &run.options.others;
     let mut others = Vec::new();
     for (i, file) in files.iter().enumerate() {
@@ -65,10 +65,11 @@ fn domain(run: &Finish, progress: &impl Progress) -> Domain {
         progress.step("reading images of others", i + 1, files.len(), "");
     }
     let fitted = domain::fit(&run.material.train.frames, &run.material.val.frames, &others);
+    let fitted = fitted.map_err(TrainError::Frames)?;
     if fitted.images.is_none() {
         progress.line("too few images to tell which others are unlike them: the model will not mark those");
     }
-    Domain { ages: run.options.recipe.population.ages, ..fitted }
+    Ok(Domain { ages: run.options.recipe.population.ages, ..fitted })
 }
 
 /// Chooses temperature and operating points; gives the metrics on the validation images as they are.
@@ -80,7 +81,8 @@ fn judge(
 ) -> Result<Metrics, TrainError> {
     let recipe = &run.options.recipe;
     let val = &run.material.val;
-    let frames: Vec<&GreyPlane> = val.frames.iter().collect();
+    let frames = val.frames.take(0..val.frames.len()).map_err(TrainError::Frames)?;
+    let frames: Vec<&GreyPlane> = frames.iter().collect();
     let truths = run.options.dataset.labels.truths(val.labels.iter().copied());
     let float = Model::of_onnx(model, contract.clone(), String::new(), 0).map_err(|reason| {
         let path = run.folder.path().join("model.onnx");
@@ -128,7 +130,8 @@ fn record_ranges(
 ) -> Result<ActivationRanges, TrainError> {
     let frames = &run.material.train.frames;
     let step = (frames.len() / calibration::IMAGES).max(1);
-    let sample: Vec<&GreyPlane> = frames.iter().step_by(step).take(calibration::IMAGES).collect();
+    let sample = frames.take((0..frames.len()).step_by(step).take(calibration::IMAGES)).map_err(TrainError::Frames)?;
+    let sample: Vec<&GreyPlane> = sample.iter().collect();
     let done = |i: usize| progress.step("recording activation ranges", i, sample.len(), "");
     Ok(calibration::record(model, run.input, &sample, done)?)
 }

@@ -1,22 +1,19 @@
 //! The images of a run, decoded once.
 
-use super::{Progress, TrainError};
-use data::{Dataset, Item, Split, dataset, frames};
-use edge_runtime::image::preprocess::preprocess;
-use edge_runtime::image::{GreyPlane, Radiograph};
+use super::{Options, Progress, TrainError};
+use data::frame_store::{FrameStore, Keep, Loaded};
+use data::{Dataset, Split, dataset};
 use edge_runtime::model::contract::InputContract;
 
 /// The images of one split at the network's size.
-#[derive(Default)]
 pub struct SplitFrames {
     /// The images.
-    pub frames: Vec<GreyPlane>,
+    pub frames: FrameStore,
     /// Label of each.
     pub labels: Vec<usize>,
 }
 
 /// The images that train and those that choose.
-#[derive(Default)]
 pub struct Material {
     /// Training images.
     pub train: SplitFrames,
@@ -24,23 +21,34 @@ pub struct Material {
     pub val: SplitFrames,
 }
 
-/// Decodes the training and validation images of `dataset`, which leaves out those that are none.
-pub fn load(dataset: &mut Dataset, input: &InputContract, progress: &impl Progress) -> Result<Material, TrainError> {
+/// Decodes the training and validation images of the run's data set, which leaves out those that are none.
+pub fn load(options: &mut Options, input: &InputContract, progress: &impl Progress) -> Result<Material, TrainError> {
+    let keep = match &options.frame_cache {
+        Some(folder) => Keep::Cache(folder),
+        None => Keep::Folder(&options.out),
+    };
+    let dataset = &mut options.dataset;
     require(dataset)?;
     let known = dataset.unreadable.len();
     let done = |done: usize, of: usize| progress.step("reading images", done, of, "");
-    let frame = |_: &Item, radiograph: &Radiograph| preprocess(&radiograph.plane, input);
-    let loaded = frames::load(dataset, &[Split::Train, Split::Val], done, frame)?;
+    let Loaded { items, frames, cached } = FrameStore::load(dataset, &[Split::Train, Split::Val], input, keep, done)?;
+    if cached > 0 {
+        progress.line(&format!("{cached} of {} images were decoded before", items.len()));
+    }
     dataset::grouped(&dataset.unreadable[known..]).iter().for_each(|line| progress.line(line));
     require(dataset)?;
-    let mut material = Material::default();
-    for (i, frame) in loaded {
-        let item = &dataset.items[i];
-        let split = if item.split == Split::Train { &mut material.train } else { &mut material.val };
-        split.frames.push(frame);
-        split.labels.push(item.label);
-    }
-    Ok(material)
+    let is_train = |i: usize| dataset.items[items[i]].split == Split::Train;
+    let labels = |train: bool| -> Vec<usize> {
+        let of_split = (0..items.len()).filter(|i| is_train(*i) == train);
+        of_split.map(|i| dataset.items[items[i]].label).collect()
+    };
+    let labels = [true, false].map(labels);
+    let [train, val] = frames.partition(is_train).map_err(TrainError::Frames)?;
+    let [train_labels, val_labels] = labels;
+    Ok(Material {
+        train: SplitFrames { frames: train, labels: train_labels },
+        val: SplitFrames { frames: val, labels: val_labels },
+    })
 }
 
 fn require(dataset: &Dataset) -> Result<(), TrainError> {

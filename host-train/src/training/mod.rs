@@ -17,18 +17,19 @@ mod run;
 mod schedule;
 mod targets;
 
-pub use checkpoint::EpochMetrics;
+pub use checkpoint::{EpochMetrics, kept_weights};
 pub use run::train;
 
 use crate::network::{Operators, WeightsError};
 use crate::recipe::Recipe;
 use burn::store::RecordError;
 use burn::tensor::Device;
-use data::frames::ReadError;
+use data::frame_store::StoreError;
 use data::{Dataset, DatasetError};
 use edge_runtime::engine::EngineError;
 use edge_runtime::model::ModelError;
 use edge_runtime::onnx;
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// What a run needs besides its recipe.
@@ -43,6 +44,8 @@ pub struct Options {
     pub out: PathBuf,
     /// ImageNet weights, for recipes that start from them.
     pub weights: Option<PathBuf>,
+    /// Where decoded images are kept for the next run, if anywhere.
+    pub frame_cache: Option<PathBuf>,
     /// Radiographs of people that the model is not for.
     pub others: Vec<PathBuf>,
     /// Go on from the checkpoint in `out`.
@@ -67,9 +70,12 @@ pub enum TrainError {
     /// The data do not serve.
     #[error(transparent)]
     Data(#[from] DatasetError),
-    /// An image does not serve.
+    /// Decoded images cannot be kept.
     #[error(transparent)]
-    Image(#[from] ReadError),
+    Store(#[from] StoreError),
+    /// A decoded image cannot be read back.
+    #[error("decoded images cannot be read back ({0}): the run goes on with --resume")]
+    Frames(io::Error),
     /// The weights do not serve.
     #[error(transparent)]
     Weights(#[from] WeightsError),

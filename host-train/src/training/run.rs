@@ -30,7 +30,7 @@ pub fn train(mut options: Options, progress: &impl Progress) -> Result<Metrics, 
     let input = options.recipe.input.contract();
     RunFolder::create(&options.out)?;
     let network = initial_network(&options, progress)?;
-    let material = material::load(&mut options.dataset, &input, progress)?;
+    let material = material::load(&mut options, &input, progress)?;
     let folder = RunFolder::new(&options.out, &options.recipe_text, &options.dataset.digest());
     folder.write("recipe.toml", &options.recipe_text)?;
     folder.write("manifest.csv", &manifest::write(&options.dataset))?;
@@ -94,7 +94,7 @@ impl Run<'_> {
         }
         for (number, stage) in stages.iter().enumerate().skip(now.stage) {
             if number > now.stage {
-                let network = self.folder.best(now.network)?;
+                let network = self.folder.best(now.network, now.stopping.best_epoch)?;
                 now = Checkpoint {
                     stage: number,
                     epoch: now.epoch,
@@ -105,7 +105,7 @@ impl Run<'_> {
             now = self.stage(now, stage, progress)?;
             progress.line(&format!("keeping the weights of epoch {}", now.stopping.best_epoch));
         }
-        self.folder.best(now.network)
+        self.folder.best(now.network, now.stopping.best_epoch)
     }
 
     /// Trains one stage to its end.
@@ -215,7 +215,7 @@ impl Trainer<'_> {
         let trained;
         (now, trained) = self.steps(now, epoch, &device, progress)?;
         let seconds = clock.elapsed().as_secs_f64();
-        let judged = self.validate(&now.kept_network().valid());
+        let judged = self.validate(&now.kept_network().valid())?;
         let score = match self.stage.monitor {
             Monitor::Loss => judged.loss,
             Monitor::Auroc => -judged.auroc,
@@ -261,6 +261,7 @@ impl Trainer<'_> {
             for step in 0.. {
                 let asked = Instant::now();
                 let Ok(batch) = batches.recv() else { break };
+                let batch = batch?;
                 trained.waited += asked.elapsed();
                 let count = batch.indices.len();
                 let x = Tensor::from_data(batch.images, device);
@@ -293,14 +294,14 @@ impl Trainer<'_> {
     }
 
     /// What the objective says of the validation images.
-    fn validate(&self, network: &Network) -> Judged {
+    fn validate(&self, network: &Network) -> Result<Judged, TrainError> {
         let indices: Vec<usize> = (0..self.images.val.len()).collect();
         let mut rows: Vec<f32> = Vec::new();
         for chunk in indices.chunks(VALIDATION_BATCH) {
-            let batch = Tensor::from_data(self.images.val.batch(chunk, 0), &self.options.device);
+            let batch = Tensor::from_data(self.images.val.batch(chunk, 0)?, &self.options.device);
             rows.extend(values(self.objective.probabilities(network.forward_from(self.frozen, batch))));
         }
-        self.objective.judge(&rows)
+        Ok(self.objective.judge(&rows))
     }
 }
 
