@@ -1,7 +1,9 @@
-//! Frames at a network's size, decoded once: in memory while they are few, in a file where they are many or shall be kept.
+//! Frames at a network's size, decoded once: in memory while they are few, in a file where they are many or shall be
+//! kept.
 //!
-//! The file holds records of one length: SHA-256 of the image, what decoding told of it, the frame, and the first eight bytes
-//! of the record's own SHA-256. A record whose check does not match was cut off when something ended, and is made anew.
+//! The file holds records of one length: SHA-256 of the image, what decoding told of it, the frame, and the first eight
+//! bytes of the record's own SHA-256. A record whose check does not match was cut off when something ended, and is made
+//! anew.
 
 use crate::dataset::{Dataset, Item, PixelStatistics, Subject};
 use crate::frames::{ReadError, Seen, decoded, load_with};

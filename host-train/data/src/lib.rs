@@ -3,6 +3,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod balance;
 pub mod bootstrap;
 pub mod calibration;
 pub mod curves;

@@ -6,7 +6,7 @@ use data::evaluation::{SHIFT_SEED, probabilities};
 use data::metrics::{Metrics, printed};
 use data::shifts::{SHIFTS, Shift};
 use data::subgroups::{Subgroup, subgroups};
-use data::{Classes, Dataset, Item, Reading, Selection, Split, frames};
+use data::{Classes, Dataset, Item, Reading, Selection, Split, balance, frames};
 use edge_runtime::engine::Compute;
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::preprocess::preprocess;
@@ -17,6 +17,7 @@ use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
 use rayon::prelude::*;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 #[derive(clap::Args)]
@@ -31,6 +32,9 @@ pub struct Args {
     /// Which images; without it test, or val where there is no test
     #[arg(long, value_parser = PossibleValuesParser::new(Selection::NAMES).try_map(|name| name.parse::<Selection>()))]
     split: Option<Selection>,
+    /// As many images of every class as there are of the rarest
+    #[arg(long)]
+    balanced: bool,
     /// Decide at this threshold instead of the model's own
     #[arg(long)]
     threshold: Option<f32>,
@@ -59,7 +63,10 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     let splits = select(&dataset, args.split)?;
     let frame = |_: &Item, radiograph: &Radiograph| preprocess(&radiograph.plane, &model.contract.input);
     let decoded = |done, of| progress.step("decoding images", done, of, "");
-    let loaded = frames::load(&mut dataset, &splits, decoded, frame)?;
+    let mut loaded = frames::load(&mut dataset, &splits, decoded, frame)?;
+    if args.balanced {
+        loaded = balanced(&dataset, loaded);
+    }
     // Files that are no images have left now.
     select(&dataset, args.split)?;
     dataset.left_out().iter().for_each(|line| progress.line(line));
@@ -85,6 +92,13 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
         false => output::line(text(&report, &dataset, &scores, threshold))?,
     }
     Ok(u8::from(!dataset.unreadable.is_empty()))
+}
+
+/// Of `loaded` images, as many of every class.
+pub(super) fn balanced(dataset: &Dataset, loaded: Vec<(usize, GreyPlane)>) -> Vec<(usize, GreyPlane)> {
+    let items: Vec<&Item> = loaded.iter().map(|(i, _)| &dataset.items[*i]).collect();
+    let kept: HashSet<usize> = balance::balanced(&items, dataset.labels.len()).into_iter().collect();
+    loaded.into_iter().enumerate().filter(|(k, _)| kept.contains(k)).map(|(_, image)| image).collect()
 }
 
 /// How the model did.

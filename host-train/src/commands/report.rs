@@ -1,5 +1,6 @@
 //! `host-train report`.
 
+use super::evaluate::balanced;
 use crate::report::{Material, Report};
 use crate::trained::TrainedRun;
 use anyhow::{Context, Result};
@@ -25,6 +26,9 @@ pub struct Args {
     /// Which images
     #[arg(long, default_value = "val", value_parser = splits())]
     split: Split,
+    /// As many images of every class as there are of the rarest
+    #[arg(long)]
+    balanced: bool,
     /// Judge this model instead of the run's model.onnx: its int8 version, for example
     #[arg(long)]
     model: Option<PathBuf>,
@@ -42,7 +46,14 @@ fn splits() -> impl TypedValueParser<Value = Split> {
 
 pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     let out = args.out.clone().unwrap_or_else(|| args.run.clone());
-    let asked = Asked { run: &args.run, data: &args.data, split: args.split, model: args.model.as_deref(), out: &out };
+    let asked = Asked {
+        run: &args.run,
+        data: &args.data,
+        split: args.split,
+        balanced: args.balanced,
+        model: args.model.as_deref(),
+        out: &out,
+    };
     let Written { report, left_out } = write(&asked, compute, &progress)?;
     drop(progress);
     match args.json {
@@ -60,6 +71,8 @@ pub(super) struct Asked<'a> {
     pub data: &'a [PathBuf],
     /// Which images.
     pub split: Split,
+    /// As many of every class.
+    pub balanced: bool,
     /// Instead of `model.onnx`.
     pub model: Option<&'a Path>,
     /// The folder that the report goes to.
@@ -84,7 +97,10 @@ pub(super) fn write(asked: &Asked, compute: &Compute, progress: &Reporter) -> Re
     let mut dataset = Dataset::open(data, &trained.recipe.data, trained.recipe.seed, listed)?;
     let decoded = |done, of| progress.step("decoding images", done, of, "");
     let frame = |_: &Item, radiograph: &Radiograph| preprocess(&radiograph.plane, &model.contract.input);
-    let loaded = frames::load(&mut dataset, &[asked.split], decoded, frame)?;
+    let mut loaded = frames::load(&mut dataset, &[asked.split], decoded, frame)?;
+    if asked.balanced {
+        loaded = balanced(&dataset, loaded);
+    }
     dataset.require(asked.split)?;
     dataset.left_out().iter().for_each(|line| progress.line(line));
     let report = judge(&trained, &model, &dataset, &loaded, asked.split, progress)?;

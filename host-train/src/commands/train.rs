@@ -86,7 +86,7 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<()> {
         operators: if args.burn_operators { Operators::Burn } else { own },
     };
     let m = training::train(options, &progress)?;
-    let asked = Asked { run: &args.out, data: &[], split: Split::Val, model: None, out: &args.out };
+    let asked = Asked { run: &args.out, data: &[], split: Split::Val, balanced: false, model: None, out: &args.out };
     report::write(&asked, compute, &progress)?;
     drop(progress);
     output::line(format!(

@@ -246,7 +246,7 @@ fn gallery(report: &Report) -> String {
             if figures.is_empty() { "<p>None.</p>".into() } else { format!("<div class=\"gallery\">{figures}</div>") };
         format!("<h3>{title}</h3>{body}")
     };
-    let words = "<p class=\"small\">The surest mistakes, and right decisions from the surest to the least sure. Colour: \
-                 what the network's last features say for the finding (Grad-CAM), scaled to each image.</p>";
+    let words = "<p class=\"small\">The surest mistakes, and right decisions from the surest to the least sure. \
+                 Colour: what the network's last features say for the finding (Grad-CAM), scaled to each image.</p>";
     format!("{words}{}", kinds.map(of_kind).concat())
 }
