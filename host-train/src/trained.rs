@@ -36,6 +36,8 @@ pub struct TrainedRun {
     pub folder: PathBuf,
     /// Its recipe.
     pub recipe: Recipe,
+    /// The recipe's text.
+    pub text: String,
     /// The course of its training; empty where nothing is left of it.
     pub training: Vec<EpochMetrics>,
 }
@@ -43,10 +45,10 @@ pub struct TrainedRun {
 impl TrainedRun {
     /// Opens the run in `folder`.
     pub fn open(folder: &Path) -> Result<TrainedRun, TrainedError> {
-        let (recipe, _) = Recipe::load(&folder.join("recipe.toml"))?;
+        let (recipe, text) = Recipe::load(&folder.join("recipe.toml"))?;
         let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
         let training = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-        Ok(TrainedRun { folder: folder.to_owned(), recipe, training })
+        Ok(TrainedRun { folder: folder.to_owned(), recipe, text, training })
     }
 
     /// `model.onnx`.

@@ -3,8 +3,8 @@
 use crate::Item;
 use sha2::{Digest, Sha256};
 
-/// Indices of as many of `items` of each of `labels` classes as there are of the rarest, in order. Which they are follows
-/// from their content alone, so that every model is asked the same.
+/// Indices of as many of `items` of each of `labels` classes as there are of the rarest, in order. Which they are
+/// follows from their content alone, so that every model is asked the same.
 pub fn balanced(items: &[&Item], labels: usize) -> Vec<usize> {
     let mut of_class: Vec<Vec<usize>> = vec![vec![]; labels];
     for (i, item) in items.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use crate::manifest;
 use crate::paths;
-use crate::readers::{self, Entry, Listing, Reading, Source, layout_of};
+use crate::readers::{self, Entry, LAYOUTS, Listing, Reading, Source, layout_of};
 use crate::{Labels, Split};
 use edge_runtime::image::folder::image_files;
 use edge_runtime::image::source::read_file;
@@ -123,6 +123,8 @@ pub(crate) struct Provisional {
     seed: u64,
     /// What the readers had to say.
     remarks: Vec<String>,
+    /// Validation images that are given are used, however few.
+    honours_val: bool,
 }
 
 /// Why a data set cannot be used.
@@ -151,6 +153,30 @@ pub enum DatasetError {
         root: PathBuf,
         /// The classes that were asked for.
         classes: String,
+    },
+    /// An image is listed more than once.
+    #[error("{path}: the image is listed twice: leave one of the two out")]
+    Twice {
+        /// The image.
+        path: PathBuf,
+    },
+    /// A manifest is given beside other data.
+    #[error("{path} is a manifest of `host-train prepare`: it stands alone, and is not prepared again")]
+    NotAlone {
+        /// The manifest.
+        path: PathBuf,
+    },
+    /// The data are told apart by other classes than is wanted.
+    #[error(
+        "{path} tells {found} apart, and the recipe {wanted}: prepare the data with --recipe, or give their folder"
+    )]
+    OtherClasses {
+        /// The data.
+        path: PathBuf,
+        /// Their classes.
+        found: String,
+        /// Those of the recipe.
+        wanted: String,
     },
     /// No image lies where the layout has them.
     #[error("{root}: no images under {folders}")]
@@ -185,7 +211,10 @@ fn no_images(roots: &[PathBuf], first: Option<&Unreadable>) -> DatasetError {
     let root = roots.first().cloned().unwrap_or_default();
     let mut folders = match root.is_file() {
         true => "the paths that it lists".into(),
-        false => layout_of(&root).places(),
+        false => match LAYOUTS.iter().find(|layout| layout.recognises(&root)) {
+            Some(layout) => layout.places(),
+            None => LAYOUTS.iter().map(|layout| layout.places()).collect::<Vec<_>>().join("; or "),
+        },
     };
     if let Some(file) = first {
         folders.push_str(&format!(" ({}: {})", file.path.display(), file.reason));
@@ -225,14 +254,15 @@ fn contradictions(root: &Path, labels: &Labels, indexed: &[(Item, Option<Split>)
     found
 }
 
-/// Entries of all `sources` in one list: patients of different data sets are different people.
+/// Entries of all `sources` in one list. Patients of different layouts are different people; those of two sources of
+/// one layout may be the same.
 fn merged(sources: Vec<Source>) -> Listing {
     let several = sources.len() > 1;
     let mut all = Listing::default();
-    for (number, Source { name, mut listing }) in sources.into_iter().enumerate() {
+    for Source { name, mut listing, .. } in sources {
         if several {
             for entry in &mut listing.entries {
-                entry.patient = format!("{name}{number}:{}", entry.patient);
+                entry.patient = format!("{name}:{}", entry.patient);
                 entry.groups.push(("source".into(), name.into()));
             }
         }
@@ -243,11 +273,14 @@ fn merged(sources: Vec<Source>) -> Listing {
     all
 }
 
-/// The innermost folder that holds all of `folders`.
-fn common(folders: &[PathBuf]) -> PathBuf {
-    let first = folders.first().cloned().unwrap_or_default();
-    let holds_all = |folder: &&Path| folders.iter().all(|other| other.starts_with(folder));
-    first.ancestors().find(holds_all).unwrap_or(Path::new("/")).to_owned()
+/// The innermost folder that holds all of `folders` and all of `entries`.
+fn common(folders: Vec<PathBuf>, entries: &[Entry]) -> PathBuf {
+    let mut root = folders.first().cloned().unwrap_or_default();
+    let others = folders.iter().map(PathBuf::as_path).chain(entries.iter().map(|entry| entry.path.as_path()));
+    for path in others {
+        while !path.starts_with(&root) && root.pop() {}
+    }
+    root
 }
 
 impl Dataset {
@@ -262,7 +295,7 @@ impl Dataset {
         if let [path] = paths {
             let inside = path.join("manifest.csv");
             let manifest = if inside.is_file() { &inside } else { path };
-            if manifest.is_file() && !readers::is_list(manifest) {
+            if manifest::is_manifest(manifest) {
                 return manifest::read(manifest);
             }
         }
@@ -288,7 +321,10 @@ impl Dataset {
             true => root.parent().unwrap_or(Path::new("/")).to_owned(),
             false => root.clone(),
         };
-        let root = common(&roots.iter().map(folder).collect::<Vec<_>>());
+        let folders: Vec<PathBuf> = roots.iter().map(folder).collect();
+        if let Some(path) = roots.iter().find(|path| manifest::is_manifest(path)) {
+            return Err(DatasetError::NotAlone { path: path.clone() });
+        }
         let labels = reading.classes.labels();
         let mut unreadable = Vec::new();
         let mut sources = Vec::new();
@@ -299,8 +335,14 @@ impl Dataset {
             }
             sources.push(source);
         }
+        let honours_val = sources.iter().any(|source| source.honours_val);
         let Listing { entries, unreadable: unusable, remarks } = merged(sources);
         unreadable.extend(unusable);
+        let mut seen = HashSet::new();
+        if let Some(twice) = entries.iter().find(|entry| !seen.insert(&entry.path)) {
+            return Err(DatasetError::Twice { path: twice.path.clone() });
+        }
+        let root = common(folders, &entries);
         let done = AtomicUsize::new(0);
         let digest = |entry: &Entry| {
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, entries.len());
@@ -329,7 +371,7 @@ impl Dataset {
         let side = |(item, split): &(Item, Option<Split>)| split.map(|split| (item.file.clone(), split));
         let given = indexed.iter().filter_map(side).collect();
         let items = indexed.into_iter().map(|(item, _)| item).collect();
-        let provisional = Some(Provisional { given, seed, remarks });
+        let provisional = Some(Provisional { given, seed, remarks, honours_val });
         let mut dataset = Dataset { root, labels, items, unreadable, remarks: vec![], provisional };
         dataset.assign();
         Ok(dataset)
@@ -337,9 +379,9 @@ impl Dataset {
 
     /// Gives each image its side, if the split is provisional.
     fn assign(&mut self) {
-        let Some(Provisional { given, seed, remarks: read }) = &self.provisional else { return };
+        let Some(Provisional { given, seed, remarks: read, honours_val }) = &self.provisional else { return };
         let given: Vec<Option<Split>> = self.items.iter().map(|i| given.get(&i.file).copied()).collect();
-        let (splits, remarks) = crate::split::assign(&self.items, &given, self.labels.len(), *seed);
+        let (splits, remarks) = crate::split::assign(&self.items, &given, self.labels.len(), *honours_val, *seed);
         self.items.iter_mut().zip(splits).for_each(|(item, split)| item.split = split);
         self.remarks = read.iter().cloned().chain(remarks).collect();
     }
@@ -361,6 +403,35 @@ impl Dataset {
     /// The file of `item`.
     pub fn path(&self, item: &Item) -> PathBuf {
         paths::join(&self.root, &item.file)
+    }
+
+    /// Refused unless the data are told apart by the classes of `reading`; `path` is only named.
+    pub fn require_classes(&self, reading: &Reading, path: &Path) -> Result<(), DatasetError> {
+        let wanted = reading.classes.labels();
+        if self.labels == wanted {
+            return Ok(());
+        }
+        let names = |labels: &Labels| labels.names().join(", ");
+        Err(DatasetError::OtherClasses { path: path.to_owned(), found: names(&self.labels), wanted: names(&wanted) })
+    }
+
+    /// Leaves out images of patients whose age is known and not one of `ages`, in years.
+    pub fn keep_ages(&mut self, ages: [f32; 2]) {
+        let days = ages.map(|years| f64::from(years) * 365.25);
+        // The last year is whole: a child of five and a half is five.
+        let is_in = |age: u32| f64::from(age) >= days[0] && f64::from(age) < days[1] + 365.25;
+        let before = self.items.len();
+        self.items.retain(|item| item.subject.age_days.is_none_or(is_in));
+        let gone = before - self.items.len();
+        if gone > 0 {
+            let [from, to] = ages;
+            let remark = format!("{gone} images are not used: their patients are not aged {from} to {to}.");
+            match &mut self.provisional {
+                Some(provisional) => provisional.remarks.push(remark),
+                None => self.remarks.push(remark),
+            }
+            self.assign();
+        }
     }
 
     /// SHA-256 over file names, labels, digests and splits: the same for the same data, wherever it lies.

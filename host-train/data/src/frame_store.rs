@@ -272,7 +272,7 @@ impl FrameFile {
                 cached.fetch_add(1, Ordering::Relaxed);
                 return Ok((decode(&record[DIGEST..][..SEEN]), Ok(*slot)));
             }
-            decoded(path, |radiograph| {
+            decoded(item, path, |radiograph| {
                 let frame = preprocess(&radiograph.plane, input);
                 // Without a digest nobody finds it again, and it serves this run all the same.
                 self.push(&digest.unwrap_or([0; DIGEST]), &Seen::of(radiograph), &frame)

@@ -23,6 +23,12 @@ pub enum ReadError {
         /// Why.
         source: RadiographError,
     },
+    /// An image is not the one that the data set was made with.
+    #[error("{path}: the file has changed since the data set was listed: run `host-train prepare` again")]
+    Changed {
+        /// The image.
+        path: PathBuf,
+    },
     /// No image is left.
     #[error(transparent)]
     Dataset(#[from] DatasetError),
@@ -39,12 +45,24 @@ pub fn load<T: Send>(
     progress: impl Fn(usize, usize) + Sync,
     work: impl Fn(&Item, &Radiograph) -> T + Sync,
 ) -> Result<Vec<(usize, T)>, ReadError> {
-    load_with(dataset, splits, progress, |item, path| decoded(path, |radiograph| work(item, radiograph)))
+    load_with(dataset, splits, progress, |item, path| decoded(item, path, |radiograph| work(item, radiograph)))
 }
 
-/// Decodes the image at `path`, and gives it to `work`.
-pub(crate) fn decoded<T>(path: &Path, work: impl Fn(&Radiograph) -> T) -> Result<(Seen, T), RadiographError> {
-    let radiograph = radiograph(path)?;
+/// Why an image does not serve.
+pub(crate) enum Unusable {
+    /// It cannot be decoded.
+    Radiograph(RadiographError),
+    /// It is another file than was listed.
+    Changed,
+}
+
+/// Decodes the image of `item`, which lies at `path`, and gives it to `work`.
+pub(crate) fn decoded<T>(item: &Item, path: &Path, work: impl Fn(&Radiograph) -> T) -> Result<(Seen, T), Unusable> {
+    let source = read_file(path).map_err(Unusable::Radiograph)?;
+    if source.sha256 != item.sha256 {
+        return Err(Unusable::Changed);
+    }
+    let radiograph = guard::decode(&source.bytes).map_err(Unusable::Radiograph)?;
     Ok((Seen::of(&radiograph), work(&radiograph)))
 }
 
@@ -53,7 +71,7 @@ pub(crate) fn load_with<T: Send>(
     dataset: &mut Dataset,
     splits: &[Split],
     progress: impl Fn(usize, usize) + Sync,
-    one: impl Fn(&Item, &Path) -> Result<(Seen, T), RadiographError> + Sync,
+    one: impl Fn(&Item, &Path) -> Result<(Seen, T), Unusable> + Sync,
 ) -> Result<Vec<(usize, T)>, ReadError> {
     let all = dataset.provisional.is_some();
     let wanted: Vec<usize> =
@@ -64,8 +82,9 @@ pub(crate) fn load_with<T: Send>(
         let path = dataset.path(item);
         let result = match one(item, &path) {
             Ok(read) => Ok(Ok(read)),
-            Err(source) if item.pixels.is_some() => Err(ReadError::Image { path, source }),
-            Err(e) => Ok(Err(Unreadable { path, reason: e.to_string() })),
+            Err(Unusable::Changed) => Err(ReadError::Changed { path }),
+            Err(Unusable::Radiograph(source)) if item.pixels.is_some() => Err(ReadError::Image { path, source }),
+            Err(Unusable::Radiograph(e)) => Ok(Err(Unreadable { path, reason: e.to_string() })),
         };
         progress(done.fetch_add(1, Ordering::Relaxed) + 1, wanted.len());
         result

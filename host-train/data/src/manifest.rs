@@ -5,10 +5,14 @@ use crate::split::Split;
 use crate::{Classes, Labels};
 use edge_runtime::image::{Sex, View};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-const ROOT: &str = "# root: ";
+/// What a manifest begins with.
+pub const HEAD: &str = "# root: ";
+const ROOT: &str = HEAD;
 /// Names of the classes, a JSON list; absent in manifests of 0.1 before there were several layouts.
 const LABELS: &str = "# labels: ";
 /// Name of the class that is looked for.
@@ -93,11 +97,15 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
     let bad = |reason: String| DatasetError::Manifest { path: path.to_owned(), reason };
     let io = |source| DatasetError::Io { path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(io)?;
+    let text = text.trim_start_matches('\u{feff}');
     let comment = |key: &str| text.lines().take_while(|l| l.starts_with('#')).find_map(|l| l.strip_prefix(key));
     let root = comment(ROOT).ok_or_else(|| bad("no comment at its head names a root".into()))?;
-    let mut reader = csv::ReaderBuilder::new().comment(Some(b'#')).from_reader(text.as_bytes());
+    // Comments are at the head alone: a file's name may begin like one.
+    let comments: usize = text.split_inclusive('\n').take_while(|l| l.starts_with('#')).map(str::len).sum();
+    let mut reader = csv::Reader::from_reader(&text.as_bytes()[comments..]);
     let rows: Result<Vec<Row>, _> = reader.deserialize().collect();
     let items: Vec<Item> = rows.map_err(|e| bad(e.to_string()))?.into_iter().map(Item::from).collect();
+    check(&items).map_err(bad)?;
     let labels = match (comment(LABELS), comment(POSITIVE)) {
         (Some(names), Some(positive)) => {
             labels(names, positive).ok_or_else(|| bad("its classes cannot be read".into()))?
@@ -116,6 +124,33 @@ pub fn read(path: &Path) -> Result<Dataset, DatasetError> {
         remarks: vec![],
         provisional: None,
     })
+}
+
+/// Refuses a file that is there twice, and a patient or a picture on two sides of the split.
+fn check(items: &[Item]) -> Result<(), String> {
+    let mut files = HashSet::new();
+    let mut sides: HashMap<(&str, &str), &Item> = HashMap::new();
+    for item in items {
+        if !files.insert(&item.file) {
+            return Err(format!("`{}` is there twice", item.file));
+        }
+        for key in [("patient", item.patient.as_str()), ("picture", item.sha256.as_str())] {
+            let other = sides.entry(key).or_insert(item);
+            if other.split != item.split {
+                let [a, b] = [&item.file, &other.file];
+                return Err(format!("`{a}` and `{b}` are of the same {} and in different splits", key.0));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// True if `path` is a file that begins as [`write`] does.
+pub fn is_manifest(path: &Path) -> bool {
+    let mut head = [0; ROOT.len() + 3];
+    let read = File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or(0);
+    let head = head[..read].strip_prefix("\u{feff}".as_bytes()).unwrap_or(&head[..read]);
+    head.starts_with(ROOT.as_bytes())
 }
 
 /// Classes called as the JSON list `names` says.
@@ -149,15 +184,15 @@ mod tests {
         let item = |file: &str, label, pixels| Item {
             file: file.into(),
             label,
-            patient: "p, \"q\"".into(),
-            sha256: "0".repeat(64),
+            patient: format!("p, \"q\" {label}"),
+            sha256: label.to_string().repeat(64),
             pixels,
             subject: Subject { age_days: Some(1500), sex: Some(Sex::Female), view: None },
             groups: vec![("site".into(), "north, \"old\" wing".into())],
             split: Split::Val,
         };
         let known = PixelStatistics { width: 3, height: 4, mean: 127.25, std: 9.5 };
-        let items = vec![item("a.png", 0, Some(known)), item("b.png", 1, None)];
+        let items = vec![item("#a.png", 0, Some(known)), item("b.png", 1, None)];
         let labels = Labels::new(["none", "old, healed", "acute"].map(String::from).to_vec(), 1).unwrap();
         let set =
             Dataset { root: dir.path().into(), labels, items, unreadable: vec![], remarks: vec![], provisional: None };
@@ -165,6 +200,29 @@ mod tests {
         std::fs::write(&path, write(&set)).unwrap();
         let back = read(&path).unwrap();
         assert_eq!((&back.items, &back.labels), (&set.items, &set.labels));
+        // A patient, or a picture, on two sides; a file twice.
+        let refused = |change: &dyn Fn(&mut Vec<Item>)| {
+            let mut set = set.clone();
+            change(&mut set.items);
+            std::fs::write(&path, write(&set)).unwrap();
+            read(&path).unwrap_err().to_string()
+        };
+        assert!(refused(&|items| items[1].file = items[0].file.clone()).contains("twice"));
+        let other_side = |items: &mut Vec<Item>| items[1].split = Split::Train;
+        assert!(
+            refused(&|items| {
+                other_side(items);
+                items[1].patient = items[0].patient.clone()
+            })
+            .contains("same patient")
+        );
+        assert!(
+            refused(&|items| {
+                other_side(items);
+                items[1].sha256 = items[0].sha256.clone()
+            })
+            .contains("same picture")
+        );
         // A manifest that names no classes has those of the first layout.
         let old: Vec<String> =
             write(&set).lines().filter(|l| !l.starts_with("# l") && !l.starts_with("# p")).map(String::from).collect();

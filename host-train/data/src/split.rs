@@ -81,16 +81,26 @@ impl FromStr for Selection {
 
 /// Splits `items` of `labels` classes, where some are `given` a side: gives each a side, and what a person should know
 /// about it, one sentence each.
-pub fn assign(items: &[Item], given: &[Option<Split>], labels: usize, seed: u64) -> (Vec<Split>, Vec<String>) {
+/// Validation images that are given are used where there are enough of them, or `honours_val` says so.
+pub fn assign(
+    items: &[Item],
+    given: &[Option<Split>],
+    labels: usize,
+    honours_val: bool,
+    seed: u64,
+) -> (Vec<Split>, Vec<String>) {
     let mut remarks = Vec::new();
     let given_val = given.iter().filter(|g| **g == Some(Split::Val)).count();
-    let use_val = given_val >= SMALLEST_USABLE_VAL;
+    let use_val = given_val >= SMALLEST_USABLE_VAL || (honours_val && given_val > 0);
     if given_val > 0 && !use_val {
         remarks.push(format!(
             "The given val/ holds {given_val} images, too few to choose a threshold; they join train/, and {:.0} % of \
              the patients of each class are held out instead.",
             VAL_SHARE * 100.0
         ));
+    }
+    if given_val > 0 && given_val < SMALLEST_USABLE_VAL && honours_val {
+        remarks.push(format!("{given_val} images are few to choose a threshold by: it will be uncertain."));
     }
     let mut groups: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (i, group) in groups_of(items).into_iter().enumerate() {
@@ -187,7 +197,7 @@ mod tests {
     }
 
     fn split(items: &[Item], given: &[Option<Split>]) -> (Vec<Split>, Vec<String>) {
-        assign(items, given, 2, 7)
+        assign(items, given, 2, false, 7)
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! `host-train evaluate`.
 
-use anyhow::{Context, Result};
+use super::may_replace;
+use crate::recipe::Recipe;
+use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use data::evaluation::{SHIFT_SEED, probabilities};
 use data::metrics::{Metrics, printed};
@@ -18,7 +20,7 @@ use edge_runtime::process::progress::Reporter;
 use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -52,7 +54,11 @@ pub struct Args {
 pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     let model = Model::load(&args.model, compute)?;
     let seed = model.contract.provenance.seed;
-    let reading = Reading { classes: Classes::of_model(&model.contract.labels), ..Reading::default() };
+    if args.threshold.is_some_and(|threshold| !(0.0..=1.0).contains(&threshold)) {
+        bail!("--threshold must lie between 0 and 1");
+    }
+    args.predictions.iter().try_for_each(|path| may_replace(path, PREDICTIONS_HEAD))?;
+    let reading = reading(&model);
     let mut dataset =
         Dataset::open(&args.data, &reading, seed, |done, of| progress.step("reading the data set", done, of, ""))?;
     if let Some(path) = &args.predictions {
@@ -69,7 +75,13 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     }
     // Files that are no images have left now.
     select(&dataset, args.split)?;
-    dataset.left_out().iter().for_each(|line| progress.line(line));
+    dataset.left_out().iter().chain(&dataset.remarks).for_each(|line| progress.line(line));
+    if dataset.digest() != model.contract.provenance.data_digest {
+        progress.line(
+            "this is not the data set that the model was trained on, split as it was then: if some of these images \
+             trained it, its figures say too much (judge those with the manifest of its run)",
+        );
+    }
     let items: Vec<&Item> = loaded.iter().map(|(i, _)| &dataset.items[*i]).collect();
     let planes: Vec<&GreyPlane> = loaded.iter().map(|(_, frame)| frame).collect();
     let probabilities = probabilities(&model, &planes, |i| progress.step("evaluating", i, planes.len(), ""))?;
@@ -92,6 +104,15 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
         false => output::line(text(&report, &dataset, &scores, threshold))?,
     }
     Ok(u8::from(!dataset.unreadable.is_empty()))
+}
+
+/// A data set as `model` was trained to read it, as far as its recipe says it.
+fn reading(model: &Model) -> Reading {
+    let classes = Classes::of_model(&model.contract.labels);
+    match Recipe::parse(&model.contract.provenance.recipe, Path::new("")) {
+        Ok((recipe, _)) if recipe.data.classes == classes => recipe.data,
+        _ => Reading { classes, ..Reading::default() },
+    }
 }
 
 /// Of `loaded` images, as many of every class.
@@ -168,8 +189,11 @@ fn select(dataset: &Dataset, selection: Option<Selection>) -> Result<Vec<Split>>
     Ok(vec![split])
 }
 
+/// The first line of a file of predictions.
+const PREDICTIONS_HEAD: &str = "file,label,probability\n";
+
 fn predictions(scores: &Scores) -> String {
-    let mut text = String::from("file,label,probability\n");
+    let mut text = String::from(PREDICTIONS_HEAD);
     for (item, p) in scores.items.iter().zip(&scores.probabilities) {
         text.push_str(&format!("\"{}\",{},{p}\n", item.file.replace('"', "\"\""), item.label));
     }
@@ -179,7 +203,7 @@ fn predictions(scores: &Scores) -> String {
 fn text(report: &Report, dataset: &Dataset, scores: &Scores, threshold: f32) -> String {
     let m = &report.metrics;
     let show = |value| printed(value, 4);
-    let interval = m.auroc_ci95.map_or(String::new(), |[low, high]| format!(" (95 % {low:.4} to {high:.4})"));
+    let interval = m.auroc_ci95.map_or(String::new(), |[low, high]| format!(" (95 % {low:.4} to {high:.4}, by image)"));
     let mut lines = vec![
         format!("{} images, threshold {:.4}", m.n, m.threshold),
         format!("AUROC {}{interval}, average precision {}", show(m.auroc), show(m.average_precision)),

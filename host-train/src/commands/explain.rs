@@ -30,6 +30,9 @@ pub struct Args {
 pub fn run(args: &Args, progress: &Reporter) -> Result<()> {
     let trained = TrainedRun::open(&args.run)?;
     let input = trained.recipe.input.contract();
+    if !trained.model().is_file() {
+        bail!("{}: the run is not finished: go on with `host-train train --resume`", args.run.display());
+    }
     let explainer = trained.explainer(&trained.recipe.data.classes.labels(), input.clone())?;
     let outputs: Vec<[PathBuf; 2]> = args.images.iter().map(|image| names(&args.out, image)).collect();
     let inputs: Vec<&Path> = args.images.iter().map(PathBuf::as_path).collect();

@@ -1,6 +1,7 @@
 //! `host-train prepare`.
 
-use crate::report::Looks;
+use super::may_replace;
+use crate::report::{HTML_HEAD, Looks};
 use anyhow::Result;
 use data::{Dataset, Item, PixelStatistics, Reading, Split, frames, manifest};
 use edge_runtime::process::files::{check_outputs, write_together};
@@ -22,9 +23,9 @@ pub struct Args {
     /// Where the manifest goes
     #[arg(long, default_value = "manifest.csv")]
     out: PathBuf,
-    /// Seed of the split; the same data and seed give the same split
-    #[arg(long, default_value_t = 1)]
-    seed: u64,
+    /// Seed of the split; the same data and seed give the same split [default: the recipe's, or 1]
+    #[arg(long)]
+    seed: Option<u64>,
     /// Also write a page with grey levels, mean images and what is known of the patients
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -67,11 +68,11 @@ struct LeftOut {
 
 pub fn run(args: Args, progress: Reporter) -> Result<u8> {
     let listed = |done, of| progress.step("reading the data set", done, of, "");
-    let reading = match &args.recipe {
-        Some(name) => super::train::recipe(name)?.0.data,
-        None => Reading::default(),
-    };
-    let mut set = Dataset::index(&args.data, &reading, args.seed, listed)?;
+    may_replace(&args.out, manifest::HEAD)?;
+    args.html.iter().try_for_each(|path| may_replace(path, HTML_HEAD))?;
+    let recipe = args.recipe.as_deref().map(super::train::recipe).transpose()?.map(|(recipe, _)| recipe);
+    let (reading, seed) = recipe.map_or((Reading::default(), 1), |recipe| (recipe.data, recipe.seed));
+    let mut set = Dataset::index(&args.data, &reading, args.seed.unwrap_or(seed), listed)?;
     let images: Vec<PathBuf> = set.items.iter().map(|i| set.path(i)).collect();
     let outputs: Vec<&Path> = [Some(args.out.as_path()), args.html.as_deref()].into_iter().flatten().collect();
     check_outputs(&outputs, &images.iter().map(PathBuf::as_path).collect::<Vec<_>>())?;

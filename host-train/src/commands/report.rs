@@ -3,10 +3,10 @@
 use super::evaluate::balanced;
 use crate::report::{Material, Report};
 use crate::trained::TrainedRun;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use data::metrics::printed;
-use data::{Dataset, Item, Split, evaluation, frames};
+use data::{Dataset, Item, Labels, Split, evaluation, frames, manifest};
 use edge_runtime::engine::Compute;
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::preprocess::preprocess;
@@ -14,6 +14,7 @@ use edge_runtime::image::{GreyPlane, Radiograph};
 use edge_runtime::model::Model;
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -32,7 +33,8 @@ pub struct Args {
     /// Judge this model instead of the run's model.onnx: its int8 version, for example
     #[arg(long)]
     model: Option<PathBuf>,
-    /// Where report.html, report.json and model-card.md go [default: the run's folder]
+    /// Where report.html, report.json and model-card.md go [default: the run's folder for what every run is judged on,
+    /// and a folder in it for all else]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Print JSON
@@ -45,7 +47,7 @@ fn splits() -> impl TypedValueParser<Value = Split> {
 }
 
 pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
-    let out = args.out.clone().unwrap_or_else(|| args.run.clone());
+    let out = args.out.clone().unwrap_or_else(|| default_out(&args));
     let asked = Asked {
         run: &args.run,
         data: &args.data,
@@ -61,6 +63,22 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
         false => output::line(text(&report, &out.join("report.html").display().to_string()))?,
     }
     Ok(u8::from(left_out > 0))
+}
+
+/// The run's folder is for what every run is judged on, so that runs compare.
+fn default_out(args: &Args) -> PathBuf {
+    let mut name = format!("report-{}", args.split.name());
+    if args.balanced {
+        name.push_str("-balanced");
+    }
+    if let Some(model) = &args.model {
+        name.push('-');
+        name.push_str(&model.file_stem().unwrap_or_default().to_string_lossy());
+    }
+    if !args.data.is_empty() {
+        name.push_str("-other-data");
+    }
+    if name == "report-val" { args.run.clone() } else { args.run.join(name) }
 }
 
 /// What is judged, and where the report goes.
@@ -91,6 +109,11 @@ pub(super) struct Written {
 pub(super) fn write(asked: &Asked, compute: &Compute, progress: &Reporter) -> Result<Written> {
     let trained = TrainedRun::open(asked.run)?;
     let model = Model::load(asked.model.unwrap_or(&trained.model()), compute)?;
+    let contract = &model.contract;
+    let labels = Labels::new(contract.labels.clone(), contract.positive as usize);
+    if contract.provenance.recipe.trim() != trained.text.trim() {
+        bail!("{}: the model was not made from this run: its recipe is another", asked.run.display());
+    }
     let manifest = [asked.run.join("manifest.csv")];
     let data = if asked.data.is_empty() { &manifest } else { asked.data };
     let listed = |done, of| progress.step("reading the data set", done, of, "");
@@ -102,11 +125,28 @@ pub(super) fn write(asked: &Asked, compute: &Compute, progress: &Reporter) -> Re
         loaded = balanced(&dataset, loaded);
     }
     dataset.require(asked.split)?;
+    if labels.as_ref() != Some(&dataset.labels) {
+        bail!("{}: the data are told apart by other classes than the model's", data[0].display());
+    }
+    let known = trained_on(asked)?;
+    let seen = loaded.iter().filter(|(i, _)| known.contains(&dataset.items[*i].sha256)).count();
+    if seen > 0 && asked.split != Split::Train {
+        bail!("{seen} of these images trained the run: leave them out, or judge on its own split");
+    }
     dataset.left_out().iter().for_each(|line| progress.line(line));
     let report = judge(&trained, &model, &dataset, &loaded, asked.split, progress)?;
     std::fs::create_dir_all(asked.out).with_context(|| format!("{}", asked.out.display()))?;
     report.write(asked.out).map_err(|(path, e)| anyhow::anyhow!("{}: {e}", path.display()))?;
     Ok(Written { report, left_out: dataset.unreadable.len() })
+}
+
+/// Digests of the images that the run was trained on.
+fn trained_on(asked: &Asked) -> Result<HashSet<String>> {
+    if asked.data.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let set = manifest::read(&asked.run.join("manifest.csv"))?;
+    Ok(set.items.into_iter().filter(|item| item.split == Split::Train).map(|item| item.sha256).collect())
 }
 
 /// Judges `model`, which `trained` became, on `loaded` images of `dataset`.

@@ -67,11 +67,24 @@ fn others(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// True if both are the same folder, which is there.
+fn same_folder(a: &Path, b: &Path) -> bool {
+    let [a, b] = [a, b].map(|path| std::fs::canonicalize(path).ok());
+    a.is_some() && a == b
+}
+
 pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<()> {
     let (recipe, recipe_text) = recipe(&args.recipe)?;
     let (device, own) = device::open(args.device)?;
     let listed = |done, of| progress.step("reading the data set", done, of, "");
-    let dataset = Dataset::open(&args.data, &recipe.data, recipe.seed, listed)?;
+    let mut dataset = Dataset::open(&args.data, &recipe.data, recipe.seed, listed)?;
+    dataset.require_classes(&recipe.data, &args.data[0])?;
+    if let Some(ages) = recipe.population.ages {
+        dataset.keep_ages(ages);
+    }
+    if args.data.iter().any(|data| same_folder(data, &args.out)) {
+        bail!("{}: the run would lie among its data: choose another --out", args.out.display());
+    }
     dataset.left_out().iter().chain(&dataset.remarks).for_each(|line| progress.line(line));
     let options = Options {
         recipe,

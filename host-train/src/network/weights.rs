@@ -126,7 +126,13 @@ impl Network {
     ) -> Result<(Network, Vec<String>), WeightsError> {
         let bad = |reason: String| WeightsError::Unreadable { path: path.to_owned(), reason };
         let bytes = std::fs::read(path).map_err(|e| bad(e.to_string()))?;
-        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| bad(e.to_string()))?;
+        if bytes.starts_with(b"PK") || bytes.starts_with(&[0x80]) {
+            let advice = "convert it with safetensors.torch.save_file(state_dict, FILE)";
+            return Err(bad(format!(
+                "it is a file of PyTorch's own format, which may run code when it is read: {advice}"
+            )));
+        }
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|e| bad(format!("no safetensors file ({e})")))?;
         let names = tensors.names().into_iter().filter(|name| !name.ends_with(COUNTER));
         let unused = names.map(String::from).collect();
         let mut reader = Reader { tensors, unused, troubles: vec![] };

@@ -51,9 +51,19 @@ impl Augment {
         if ![self.zoom, self.shift, self.stretch].into_iter().all(|v| (0.0..1.0).contains(&v)) {
             return Err("augment.zoom, augment.shift and augment.stretch must be 0 to below 1".into());
         }
-        let others = [self.rotation, self.brightness, self.contrast, self.gamma, self.blur, self.noise, self.mixup];
-        if !others.into_iter().all(|v| v.is_finite() && v >= 0.0) {
-            return Err("augment: no value may be negative".into());
+        let bounded = [
+            ("rotation", self.rotation, 180.0),
+            ("brightness", self.brightness, 1.0),
+            ("contrast", self.contrast, 1.0),
+            ("gamma", self.gamma, 10.0),
+            ("blur", self.blur, 100.0),
+            ("noise", self.noise, 255.0),
+            ("mixup", self.mixup, 1.0),
+        ];
+        for (name, value, most) in bounded {
+            if !(0.0..=most).contains(&value) {
+                return Err(format!("augment.{name} must be 0 to {most}"));
+            }
         }
         Ok(())
     }

@@ -71,8 +71,8 @@ impl Input {
         if !is_one_each(&mean) || !is_one_each(&std) {
             return Err("input.mean and input.std must be one number, or one for each of input.channels".into());
         }
-        if mean.iter().any(|m| !m.is_finite()) || std.iter().any(|s| !(s.is_finite() && *s > 0.0)) {
-            return Err("input.mean must be finite, input.std finite and above 0".into());
+        if mean.iter().any(|m| !(-1e3..=1e3).contains(m)) || std.iter().any(|s| !(1e-3..=1e4).contains(s)) {
+            return Err("input.mean must be -1000 to 1000, input.std 0.001 to 10000, in units of 8-bit pixels".into());
         }
         if self.weights_scale().is_some_and(|s| s.len() != mean.len() || s.iter().any(|s| !(s.is_finite() && *s > 0.0)))
         {

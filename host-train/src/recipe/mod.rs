@@ -110,9 +110,17 @@ impl Recipe {
 
     /// Reads and checks a recipe's text; `path` is only named in errors.
     pub fn parse(text: &str, path: &Path) -> Result<(Recipe, String), RecipeError> {
-        let recipe: Recipe =
-            toml::from_str(text).map_err(|e| RecipeError::Syntax { path: path.into(), reason: e.to_string() })?;
-        recipe.check().map_err(|reason| RecipeError::Value { path: path.into(), reason })?;
+        let syntax = |e: toml::de::Error| {
+            let line = e.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
+            let reason = e.message().split_whitespace().collect::<Vec<_>>().join(" ");
+            RecipeError::Syntax { path: path.into(), reason: format!("line {line}: {reason}") }
+        };
+        let recipe: Recipe = toml::from_str(text).map_err(syntax)?;
+        let value = |reason: String| {
+            let line = line_of(text, &reason).map_or(String::new(), |line| format!("line {line}: "));
+            RecipeError::Value { path: path.into(), reason: format!("{line}{reason}") }
+        };
+        recipe.check().map_err(value)?;
         Ok((recipe, text.to_owned()))
     }
 
@@ -126,6 +134,13 @@ impl Recipe {
             return Err("head.output = \"sigmoid\" is for two classes, and data.classes are more".into());
         }
         self.augment.check()?;
+        let at_least = match self.operating_point {
+            OperatingPointRule::Sensitivity { at_least } | OperatingPointRule::Specificity { at_least } => at_least,
+            OperatingPointRule::Youden => 1.0,
+        };
+        if !(at_least > 0.0 && at_least <= 1.0) {
+            return Err("operating_point.at_least must be above 0 and at most 1".into());
+        }
         self.train.iter().try_for_each(|stage| stage.check(&self.network))?;
         if self.augment.mixup > 0.0 && self.train.iter().any(Train::is_cached) {
             return Err("augment.mixup needs fresh images: leave it out, or set train.variants = 0".into());
@@ -137,9 +152,43 @@ impl Recipe {
     }
 }
 
+/// The line of the first key that `reason` names, as `section.key`.
+fn line_of(text: &str, reason: &str) -> Option<usize> {
+    let name = reason.split([' ', ',', ':']).find(|word| word.contains('.'))?;
+    let (section, key) = name.split_once('.')?;
+    let mut here = String::new();
+    for (i, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.starts_with('[') {
+            here = line.trim_matches(['[', ']']).to_owned();
+        }
+        if here == section && line.split('=').next().is_some_and(|word| word.trim() == key) {
+            return Some(i + 1);
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistake_is_one_line_with_its_line() {
+        let (_, text) = RECIPES.iter().find(|(name, _)| *name == "phantom-cnn").unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        for (from, to, words) in [
+            ("learning_rate = 5e-3", "learning_rate = 5", "train.learning_rate must"),
+            ("learning_rate = 5e-3", "learning_rat = 5", "learning_rat"),
+            ("rule = \"youden\"", "rule = \"sensitivity\"\nat_least = 95", "operating_point.at_least must"),
+            ("rotation = 5", "rotation = 1e30", "augment.rotation"),
+            ("channels = [8, 16, 32]", "channels = [4000000000, 8]", "network.channels"),
+        ] {
+            let line = 1 + lines.iter().position(|line| *line == from).unwrap() + to.matches('\n').count();
+            let e = Recipe::parse(&text.replace(from, to), Path::new("r.toml")).unwrap_err().to_string();
+            assert!(e.starts_with(&format!("r.toml: line {line}: ")) && e.contains(words) && !e.contains('\n'), "{e}");
+        }
+    }
 
     #[test]
     fn every_shipped_recipe_loads() {

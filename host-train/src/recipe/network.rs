@@ -45,7 +45,10 @@ impl NetworkSpec {
     pub(super) fn check(&self, size: u32) -> Result<(), String> {
         match self {
             NetworkSpec::Cnn { channels, .. } => {
-                if channels.is_empty() || channels.contains(&0) || size >> channels.len() < 2 {
+                if channels.iter().any(|count| !(1..=4096).contains(count)) {
+                    return Err("network.channels must be 1 to 4096 each".into());
+                }
+                if channels.is_empty() || size >> channels.len() < 2 {
                     return Err(
                         "network.channels must leave at least 2×2 pixels after halving once for each entry".into()
                     );

@@ -7,7 +7,7 @@ mod plots;
 mod published;
 
 pub use looks::Looks;
-pub use page::comparison;
+pub use page::{HTML_HEAD, comparison};
 pub use plots::{Axes, Line, lines, span};
 pub use published::{Published, published};
 

@@ -7,6 +7,9 @@ use data::curves::PREVALENCES;
 use data::metrics::printed;
 use edge_runtime::finding::STATEMENT;
 
+/// What a page begins with.
+pub const HTML_HEAD: &str = "<!doctype html>";
+
 const STYLE: &str = "\
 :root{color-scheme:light}*{box-sizing:border-box}\
 body{font:16px/1.5 system-ui,sans-serif;color:#1b1f24;background:#fff;margin:0 auto;padding:1rem;max-width:72rem}\
@@ -58,7 +61,7 @@ pub(super) fn section(title: &str, body: &str) -> String {
 /// A page with `title` around `body`.
 pub(super) fn html(title: &str, body: &str) -> String {
     format!(
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+        "{HTML_HEAD}<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
          <title>{0}</title><style>{STYLE}</style></head><body><h1>{0}</h1>\
          <p class=\"statement\">{1}</p>{body}</body></html>\n",

@@ -132,7 +132,8 @@ impl RunFolder {
 
     /// True if there is a run, finished or not, in `out`.
     pub fn is_occupied(out: &Path) -> bool {
-        out.join("state.json").exists() || out.join("model.onnx").exists()
+        let files = ["state.json", "model.onnx", "recipe.toml", "manifest.csv", "metrics.jsonl", "report.html"];
+        files.iter().any(|name| out.join(name).exists())
     }
 
     /// Writes a file of the run, whole or not at all.

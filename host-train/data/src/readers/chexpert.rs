@@ -130,9 +130,13 @@ fn read_table(
     let columns = Columns::of(&table)?;
     while let Some(row) = table.next()? {
         let file = row.get(columns.path);
-        if row.get(columns.side).eq_ignore_ascii_case("lateral") {
-            unused.lateral += 1;
-            continue;
+        match row.get(columns.side).to_ascii_lowercase().as_str() {
+            "frontal" => {}
+            "lateral" => {
+                unused.lateral += 1;
+                continue;
+            }
+            other => return Err(table.error(&row, format!("`{other}` is neither Frontal nor Lateral"))),
         }
         let pneumonia = value(&table, &row, columns.pneumonia)?;
         let none = value(&table, &row, columns.none)?;

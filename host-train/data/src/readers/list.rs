@@ -29,9 +29,14 @@ pub(super) fn read(path: &Path, reading: &Reading) -> Result<Listing, DatasetErr
     let further: Vec<(usize, String)> =
         table.names().iter().cloned().enumerate().filter(|(_, name)| is_further(name) && !name.is_empty()).collect();
     let mut listing = Listing::default();
+    let mut rows: HashMap<String, u64> = HashMap::new();
+    let mut unread = 0;
     let mut sides: HashMap<String, (Option<Split>, u64)> = HashMap::new();
     while let Some(row) = table.next()? {
         let located = root.join(row.get(file));
+        if let Some(line) = rows.insert(row.get(file).to_owned(), row.line) {
+            return Err(table.error(&row, format!("`{}` is in line {line} too", row.get(file))));
+        }
         let class = row.get(label);
         let label = reading
             .classes
@@ -49,23 +54,32 @@ pub(super) fn read(path: &Path, reading: &Reading) -> Result<Listing, DatasetErr
             );
         }
         if !located.is_file() {
-            let reason = format!("it is listed in {} and not there", path.display());
+            let reason = format!("it is listed in {}, line {}, and not there", path.display(), row.line);
             listing.unreadable.push(Unreadable { path: located, reason });
             continue;
         }
+        let subject = Subject {
+            age_days: age_days(row.get_if(age)),
+            sex: sex(row.get_if(gender)),
+            view: view(row.get_if(projection)),
+        };
+        let is_unread = |text: &str, is_known: bool| usize::from(!text.is_empty() && !is_known);
+        unread += is_unread(row.get_if(age), subject.age_days.is_some())
+            + is_unread(row.get_if(gender), subject.sex.is_some())
+            + is_unread(row.get_if(projection), subject.view.is_some());
         let groups = further.iter().filter(|(column, _)| !row.get(*column).is_empty());
         listing.entries.push(Entry {
             path: std::path::absolute(&located).unwrap_or(located),
             label,
             patient,
             split,
-            subject: Subject {
-                age_days: age_days(row.get_if(age)),
-                sex: sex(row.get_if(gender)),
-                view: view(row.get_if(projection)),
-            },
+            subject,
             groups: groups.map(|(column, name)| (name.clone(), row.get(*column).to_owned())).collect(),
         });
+    }
+    if unread > 0 {
+        let words = "ages, sexes or views in";
+        listing.remarks.push(format!("{unread} {words} {} are not understood, and not known.", path.display()));
     }
     Ok(listing)
 }

@@ -36,7 +36,8 @@ pub enum Uncertain {
     /// They are left out.
     #[default]
     Ignore,
-    /// They do not show it.
+    /// They do not show it: they are used where `No Finding` is set, which is rare, and are images with other findings
+    /// elsewhere.
     Zeros,
     /// They show it.
     Ones,
@@ -113,7 +114,7 @@ pub(crate) fn read(path: &Path, reading: &Reading) -> Result<Source, DatasetErro
         let kept = reading.keep.get(name).map_or(String::new(), |kept| kept.join(", "));
         listing.remarks.push(format!("{gone} images are not used: of `{name}`, only {kept} shall be."));
     }
-    Ok(Source { name, listing })
+    Ok(Source { name, listing, honours_val: path.is_file() })
 }
 
 /// One of the sources of a data set.
@@ -122,6 +123,8 @@ pub(crate) struct Source {
     pub name: &'static str,
     /// Its images.
     pub listing: Listing,
+    /// Whoever wrote it chose the validation images.
+    pub honours_val: bool,
 }
 
 /// What a layout has.

@@ -25,8 +25,16 @@ fn table_of(root: &Path) -> Option<PathBuf> {
 /// Where each image lies, by its file name.
 fn images(root: &Path) -> Result<HashMap<String, PathBuf>, DatasetError> {
     let files = image_files(root).map_err(|source| DatasetError::Io { path: root.to_owned(), source })?;
-    let named = |path: PathBuf| path.file_name().map(|name| (name.to_string_lossy().into_owned(), path.clone()));
-    Ok(files.into_iter().filter_map(named).collect())
+    let mut named: HashMap<String, PathBuf> = HashMap::new();
+    for path in files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if let Some(other) = named.get(&name) {
+            let reason = format!("{} has the same name: the table names one of the two", other.display());
+            return Err(DatasetError::Table { path, reason });
+        }
+        named.insert(name, path);
+    }
+    Ok(named)
 }
 
 /// The image names in a list of a split; none where there is no such list.
@@ -64,20 +72,37 @@ impl Layout for Nih {
         let files = images(root)?;
         let train = list(&root.join(TRAIN))?;
         let test = list(&root.join(TEST))?;
+        if train.is_empty() != test.is_empty() {
+            let missing = root.join(if train.is_empty() { TRAIN } else { TEST });
+            let reason = "it is missing or empty beside the other list: give both, or neither".into();
+            return Err(DatasetError::Table { path: missing, reason });
+        }
+        let mut rows = HashMap::new();
+        let mut without_side = 0;
+        let mut ages = 0;
         let mut listing = Listing::default();
         let mut others = 0;
         while let Some(row) = table.next()? {
             let name = row.get(image);
+            if let Some(line) = rows.insert(name.to_owned(), row.line) {
+                return Err(table.error(&row, format!("{name} is in line {line} too")));
+            }
             let found: Vec<&str> = row.get(findings).split('|').map(str::trim).collect();
-            let label = match () {
-                () if found.contains(&"Pneumonia") => 1,
-                () if found == ["No Finding"] => 0,
-                () if found.iter().all(|finding| FINDINGS.contains(finding)) => {
+            if let Some(unknown) = found.iter().find(|finding| !FINDINGS.contains(finding)) {
+                return Err(table.error(&row, format!("the finding `{unknown}` is none of the set's")));
+            }
+            if found.len() > 1 && found.contains(&"No Finding") {
+                return Err(table.error(&row, format!("`{}` is nothing and something", row.get(findings))));
+            }
+            if row.get(patient).is_empty() {
+                return Err(table.error(&row, "the patient is missing".into()));
+            }
+            let label = match found.as_slice() {
+                _ if found.contains(&"Pneumonia") => 1,
+                ["No Finding"] => 0,
+                _ => {
                     others += 1;
                     continue;
-                }
-                () => {
-                    return Err(table.error(&row, format!("the finding `{}` is none of the set's", row.get(findings))));
                 }
             };
             let Some(file) = files.get(name) else {
@@ -89,18 +114,19 @@ impl Layout for Nih {
                 (true, true) => return Err(table.error(&row, format!("{name} is in {TRAIN} and in {TEST}"))),
                 (true, false) => Some(Split::Test),
                 (false, true) => Some(Split::Train),
-                (false, false) => None,
+                (false, false) => {
+                    without_side += 1;
+                    None
+                }
             };
+            let age_days = age_days(row.get_if(age));
+            ages += usize::from(age_days.is_none() && !row.get_if(age).is_empty());
             listing.entries.push(Entry {
                 path: file.clone(),
                 label,
                 patient: row.get(patient).to_owned(),
                 split,
-                subject: Subject {
-                    age_days: age_days(row.get_if(age)),
-                    sex: sex(row.get_if(gender)),
-                    view: view(row.get_if(position)),
-                },
+                subject: Subject { age_days, sex: sex(row.get_if(gender)), view: view(row.get_if(position)) },
                 groups: vec![],
             });
         }
@@ -109,6 +135,18 @@ impl Layout for Nih {
                 "{others} images of {} are not used: they show other findings and no pneumonia.",
                 root.display()
             ));
+        }
+        let shown = root.display();
+        if without_side > 0 && !test.is_empty() {
+            listing.remarks.push(format!("{without_side} images of {shown} are in neither of the official lists."));
+        }
+        let unlisted = train.iter().chain(&test).filter(|name| !name.is_empty() && !rows.contains_key(*name)).count();
+        if unlisted > 0 {
+            let words = format!("{unlisted} names of the official lists of {shown} are not in its table.");
+            listing.remarks.push(words);
+        }
+        if ages > 0 {
+            listing.remarks.push(format!("{ages} ages in {shown} are no ages of people, and not known."));
         }
         Ok(listing)
     }

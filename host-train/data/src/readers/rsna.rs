@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 const LABELS: &str = "stage_2_train_labels.csv";
 const DETAILS: &str = "stage_2_detailed_class_info.csv";
+/// What the detailed classes are.
+const CLASSES: [&str; 3] = ["Normal", "No Lung Opacity / Not Normal", "Lung Opacity"];
 const IMAGES: &str = "stage_2_train_images";
 
 /// The layout. Target 1 is PNEUMONIA; target 0 is NORMAL where the detailed classes say `Normal`, and otherwise not
@@ -51,7 +53,11 @@ fn details(root: &Path) -> Result<Option<HashMap<String, String>>, DatasetError>
     let class = table.column("class")?;
     let mut details = HashMap::new();
     while let Some(row) = table.next()? {
-        details.insert(row.get(id).to_owned(), row.get(class).to_owned());
+        let class = row.get(class);
+        let Some(known) = CLASSES.iter().find(|known| known.eq_ignore_ascii_case(class)) else {
+            return Err(table.error(&row, format!("the class `{class}` is none of {}", CLASSES.join(", "))));
+        };
+        details.insert(row.get(id).to_owned(), (*known).to_owned());
     }
     Ok(Some(details))
 }
@@ -80,11 +86,23 @@ impl Layout for Rsna {
         let details = details(root)?;
         let mut listing = Listing::default();
         let mut others = 0;
+        let mut unknown = 0;
         for (name, is_ill) in targets(root)? {
-            let is_normal = details.as_ref().is_none_or(|all| all.get(&name).is_some_and(|class| class == "Normal"));
-            if !is_ill && !is_normal {
-                others += 1;
-                continue;
+            let class = details.as_ref().map(|all| all.get(&name).map(String::as_str));
+            match class {
+                Some(Some("Normal")) if is_ill => {
+                    let reason = format!("{name} is `Normal`, and its target is 1 in {LABELS}");
+                    return Err(DatasetError::Table { path: root.join(DETAILS), reason });
+                }
+                Some(None) if !is_ill => {
+                    unknown += 1;
+                    continue;
+                }
+                Some(Some(class)) if !is_ill && class != "Normal" => {
+                    others += 1;
+                    continue;
+                }
+                _ => {}
             }
             let path = image(root, &name);
             if !path.is_file() {
@@ -107,6 +125,10 @@ impl Layout for Rsna {
                 "{others} images of {} are not used: they are not normal, and show no pneumonia.",
                 root.display()
             ));
+        }
+        if unknown > 0 {
+            let words = format!("{unknown} images without pneumonia are not used: {DETAILS} says nothing of them.");
+            listing.remarks.push(words);
         }
         if details.is_none() {
             listing.remarks.push(format!(

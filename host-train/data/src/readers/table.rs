@@ -32,12 +32,29 @@ impl Row {
 impl Table {
     /// Opens `path` and reads its head.
     pub fn open(path: &Path) -> Result<Table, DatasetError> {
-        let bad = |e: csv::Error| DatasetError::Table { path: path.to_owned(), reason: e.to_string() };
+        let refuse = |reason: String| DatasetError::Table { path: path.to_owned(), reason };
+        let bad = |e: csv::Error| refuse(e.to_string());
+        // The parser takes an open quotation to the end of the file for one value.
+        let bytes = std::fs::read(path).map_err(|source| DatasetError::Io { path: path.to_owned(), source })?;
+        if bytes.iter().filter(|byte| **byte == b'"').count() % 2 == 1 {
+            return Err(refuse("a quotation mark is opened and never closed".into()));
+        }
         let mut reader = csv::ReaderBuilder::new().from_path(path).map_err(bad)?;
         let head = reader.headers().map_err(bad)?;
         // Spreadsheets put a byte order mark in front of the first name.
         let names = head.iter().map(|name| name.trim_start_matches('\u{feff}').trim().to_owned()).collect();
-        Ok(Table { path: path.to_owned(), names, records: reader.into_records() })
+        let table = Table { path: path.to_owned(), names, records: reader.into_records() };
+        let twice = |(i, name): &(usize, &String)| !name.is_empty() && table.find(name).is_some_and(|first| first < *i);
+        if let Some((_, name)) = table.names.iter().enumerate().find(twice) {
+            return Err(refuse(format!("line 1: there are two columns `{name}`")));
+        }
+        if let [only] = table.names.as_slice()
+            && let Some(separator) = [';', '\t'].into_iter().find(|separator| only.contains(*separator))
+        {
+            let words = format!("line 1: columns are separated by {separator:?}: save the table with commas");
+            return Err(refuse(words));
+        }
+        Ok(table)
     }
 
     /// Names of the columns.

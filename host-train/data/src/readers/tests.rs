@@ -120,6 +120,29 @@ fn chexpert_follows_its_policy_for_the_uncertain() {
 }
 
 #[test]
+fn nih_contradictions_are_refused_with_both_lines() {
+    let row = |finding: &str, patient: &str| format!("00000001_000.png,{finding},0,{patient},58,M,PA,1,1,1,1,\n");
+    let twice = nih(&[row("No Finding", "1"), row("Effusion", "2")].concat());
+    assert!(refusal(&twice).contains("line 3: 00000001_000.png is in line 2 too"), "{}", refusal(&twice));
+    assert!(refusal(&nih(&row("No Finding|Pneumonia", "1"))).contains("nothing and something"));
+    assert!(refusal(&nih(&row("Pneumonia|Plague", "1"))).contains("`Plague`"));
+    assert!(refusal(&nih(&row("Pneumonia", ""))).contains("line 2: the patient is missing"));
+    let alone = nih(&row("Pneumonia", "1"));
+    fs::remove_file(alone.path().join("test_list.txt")).unwrap();
+    assert!(refusal(&alone).contains("test_list.txt: it is missing or empty"));
+}
+
+#[test]
+fn images_outside_of_a_lists_folder_are_found_where_they_are() {
+    let (dir, _) = list("path,label\na.png,0\n");
+    let other = tempfile::tempdir().unwrap();
+    let path = other.path().join("list.csv");
+    fs::write(&path, format!("path,label\n{},0\n", dir.path().join("a.png").display())).unwrap();
+    let set = Dataset::index(&[path], &Reading::default(), 1, |_, _| ()).unwrap();
+    assert_eq!(set.path(&set.items[0]), fs::canonicalize(dir.path().join("a.png")).unwrap());
+}
+
+#[test]
 fn what_chexpert_never_wrote_is_refused_with_its_line() {
     let value = chexpert(&CHEXPERT_ROWS.replace("AP,1.0,,,,,,,,,0.0", "AP,1.0,,,,,,,2.0,,0.0"));
     assert!(refusal(&value).contains("train.csv: line 2: `2.0` is none of 1, 0, -1 and nothing"));
@@ -199,6 +222,10 @@ fn a_list_with_a_mistake_is_refused_with_its_line() {
             "line 3: patient `p` is in another split in line 2",
         ),
         ("path,label\na.png\n", "line: 2"),
+        ("path,label\na.png,0\nb.png,1\na.png,0\n", "line 4: `a.png` is in line 2 too"),
+        ("path;label\na.png;0\n", "separated by ';'"),
+        ("path,label,label\na.png,0,1\n", "two columns `label`"),
+        ("path,label\na.png,0\n\"b.png,1\n", "opened and never closed"),
         ("file,label\na.png,0\n", "the column `path` is missing"),
     ] {
         let (_dir, path) = list(rows);
@@ -221,7 +248,7 @@ fn several_sources_are_one_data_set_whose_patients_do_not_meet() {
     let set = Dataset::index(&roots, &reading, 1, |_, _| ()).unwrap();
     let mut patients: Vec<&str> = set.items.iter().map(|i| i.patient.as_str()).collect();
     patients.sort_unstable();
-    assert_eq!(patients, ["chexpert1:patient00002", "nih0:1", "nih0:2"]);
+    assert_eq!(patients, ["chexpert:patient00002", "nih:1", "nih:2"]);
     assert!(set.items.iter().all(|i| set.path(i).is_file() && i.groups[0].0 == "source"));
     assert!(set.remarks.iter().any(|r| r.contains("of `chexpert`, only PNEUMONIA shall be")), "{:?}", set.remarks);
 }
