@@ -5,6 +5,7 @@
 pub mod calibration;
 pub mod canonical;
 pub mod command;
+pub mod correction;
 pub mod foreign;
 pub mod qdq;
 pub mod standard;

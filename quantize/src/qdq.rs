@@ -4,6 +4,7 @@
 //! `QuantizeLinear`, and clamps that the codes already express are left out. Layers that have no integer form, or that
 //! the user keeps in float, stand between them as they are, several in a row without codes between.
 
+use crate::correction::{self, Rounding};
 use edge_runtime::model::contract::ActivationRanges;
 use edge_runtime::network::Quantisation;
 use edge_runtime::onnx::{self, GraphBuilder, OnnxError, pb};
@@ -121,6 +122,8 @@ struct Quantizer<'a> {
     steps: HashMap<String, (String, Quantisation)>,
     /// Tensors that are float between float layers.
     floats: HashSet<String>,
+    /// How weights are rounded.
+    rounding: &'a Rounding,
 }
 
 /// The form of `node`, if it runs in integers and reads activations and constants where it must.
@@ -134,11 +137,12 @@ fn integer_form(node: &pb::NodeProto, constants: &HashMap<&str, &pb::TensorProto
 }
 
 /// Quantises `model` with the activation ranges of its tensors, but the layers called `keep`. The graph's inputs,
-/// outputs, names and metadata stay.
+/// outputs, names and metadata stay. Weights that `rounding` knows are rounded by it, the others each by itself.
 pub fn quantize(
     model: &pb::ModelProto,
     ranges: &ActivationRanges,
     keep: &[String],
+    rounding: &Rounding,
 ) -> Result<pb::ModelProto, QuantizeError> {
     if edge_runtime::lower::is_qdq(model) {
         return Err(QuantizeError::AlreadyQuantised);
@@ -153,6 +157,7 @@ pub fn quantize(
         ranges: shared(graph, ranges),
         steps: HashMap::new(),
         floats: HashSet::new(),
+        rounding,
     };
     check_names(graph, keep)?;
     let constants = q.constants.clone();
@@ -466,14 +471,19 @@ impl Quantizer<'_> {
         let depth = values.len() / outputs;
         let mut codes = Vec::with_capacity(values.len());
         let mut scales = Vec::with_capacity(outputs);
+        // By how much the mean of each output falls; its bias makes up for it.
+        let mut falls: Vec<f32> = Vec::with_capacity(outputs);
         for (o, row) in values.chunks_exact(depth.max(1)).enumerate() {
             let top = row.iter().fold(0f32, |m, v| m.max(v.abs()));
             // A channel of (nearly) zero weights must still leave its bias room in 32 bits.
             let bias_floor =
                 bias.map_or(0.0, |b| b.values.get(o).map_or(0.0, |b| b.abs()) / (input.scale * (1 << 30) as f32));
             let scale = (top / 127.0).max(bias_floor).max(f32::MIN_POSITIVE * 1e6);
-            codes.extend(row.iter().map(|v| (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8 as u8));
+            let corrected = self.rounding.get(name).and_then(|factor| factor.round(o, row, scale));
+            let (row_codes, fall) = corrected.unwrap_or_else(|| (correction::rounded(row, scale), 0.0));
+            codes.extend(row_codes.into_iter().map(|code| code as u8));
             scales.push(scale);
+            falls.push(fall);
         }
         let axis = || vec![onnx::int("axis", 0)];
         let [codes_name, scale_name, zero_name, weight_out] = self.names(name, result);
@@ -486,8 +496,9 @@ impl Quantizer<'_> {
         let bias_codes: Vec<u8> = bias
             .values
             .iter()
+            .zip(&falls)
             .zip(&bias_scales)
-            .flat_map(|(b, s)| ((f64::from(*b) / f64::from(*s)).round_ties_even() as i32).to_le_bytes())
+            .flat_map(|((b, fall), s)| ((f64::from(b + fall) / f64::from(*s)).round_ties_even() as i32).to_le_bytes())
             .collect();
         let [codes_name, scale_name, zero_name, bias_out] = self.names(bias.name, result);
         self.builder.raw(&codes_name, &[outputs], DataType::Int32, bias_codes);
@@ -553,7 +564,7 @@ mod tests {
             ranges.insert(name.clone(), range);
         }
         let keep: Vec<String> = keep.iter().map(ToString::to_string).collect();
-        let int8 = quantize(&model, &ranges, &keep).unwrap();
+        let int8 = quantize(&model, &ranges, &keep, &Rounding::new()).unwrap();
         let mut network = lower(&int8).unwrap();
         let islands = network.nodes.iter().filter_map(|n| match &n.op {
             Op::Float(Float { model }) => Some(onnx::operators(model)),
@@ -585,7 +596,7 @@ mod tests {
         for (a, b) in ours.iter().zip(&reference) {
             assert!((a - b).abs() < 1e-3 * b.abs().max(1.0), "{ours:?} {reference:?}");
         }
-        let nobody = quantize(&with_float_layers(), &ActivationRanges::new(), &["c9".to_owned()]);
+        let nobody = quantize(&with_float_layers(), &ActivationRanges::new(), &["c9".to_owned()], &Rounding::new());
         assert!(matches!(nobody, Err(QuantizeError::NoLayer { name, .. }) if name == "c9"));
     }
 }

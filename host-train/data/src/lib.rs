@@ -23,7 +23,7 @@ pub mod shifts;
 pub mod shortcuts;
 pub mod split;
 pub mod subgroups;
-mod triangle;
+pub mod triangle;
 
 pub use dataset::{Dataset, DatasetError, Item, PixelStatistics, Subject};
 pub use labels::{Classes, Labels};

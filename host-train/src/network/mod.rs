@@ -567,7 +567,9 @@ mod tests {
             (true, Pooling::Flatten, 0),
         ] {
             let head = HeadSpec { pooling, dense, ..HeadSpec::default() };
-            assert_same(NetworkSpec::Cnn { channels: vec![5, 16, 24], batch_norm }, head, 32, 2e-3);
+            // Where the last digits put a unit of the dense layer on the other side of its ReLU, gradients jump.
+            let tolerance = if dense > 0 { DEEP } else { 2e-3 };
+            assert_same(NetworkSpec::Cnn { channels: vec![5, 16, 24], batch_norm }, head, 32, tolerance);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use super::report::{BundleFile, Comparison, File, FloatLayer, Report};
 use super::{LabelledImages, Plan};
+use crate::correction::{self, Rounding};
 use crate::foreign::{self, ActivationSource, ContractFile, ContractSource};
 use crate::{calibration, canonical, qdq, standard};
 use anyhow::{Context, Result, bail};
@@ -33,7 +34,7 @@ struct FloatModel {
     contract: Contract,
     contract_source: ContractSource,
     activation_source: ActivationSource,
-    ranges: ActivationRanges,
+    prepared: Prepared,
 }
 
 /// Writes `plan.model`'s int8 ONNX and bundle beside it.
@@ -41,7 +42,8 @@ pub fn quantise(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<R
     let path = &plan.model;
     let float = read(plan, progress)?;
     let mut int8 =
-        qdq::quantize(&float.proto, &float.ranges, &plan.keep_float).with_context(|| format!("{}", path.display()))?;
+        qdq::quantize(&float.prepared.model, &float.prepared.ranges, &plan.keep_float, &float.prepared.rounding)
+            .with_context(|| format!("{}", path.display()))?;
     let network = lower(&int8).with_context(|| format!("{}", path.display()))?;
     let mut contract = float.contract.clone();
     contract.provenance.history.push(format!(
@@ -96,11 +98,11 @@ fn read(plan: &Plan, progress: &Reporter) -> Result<FloatModel> {
         }
     };
     let proto = canonical.model;
-    let ranges = match &plan.calibration {
-        None => recorded.unwrap_or_default(),
-        Some(files) => calibrate(&proto, &contract.input, files, progress).with_context(named)?,
+    let prepared = match &plan.calibration {
+        None => Prepared { model: proto.clone(), ranges: recorded.unwrap_or_default(), rounding: Rounding::new() },
+        Some(files) => prepare(&proto, &contract.input, files, progress).with_context(named)?,
     };
-    if canonical::ends_in_probabilities(&proto, &ranges) {
+    if canonical::ends_in_probabilities(&proto, &prepared.ranges) {
         bail!(
             "{}: its outputs lie between 0 and 1 for all images and are no sums of a layer, so they seem to be \
              probabilities: export the model with its logits as output",
@@ -115,23 +117,35 @@ fn read(plan: &Plan, progress: &Reporter) -> Result<FloatModel> {
         contract,
         contract_source,
         activation_source,
-        ranges,
+        prepared,
     })
 }
 
-fn calibrate(
-    proto: &pb::ModelProto,
-    input: &InputContract,
-    files: &[PathBuf],
-    progress: &Reporter,
-) -> Result<ActivationRanges> {
+/// A model as it is quantised: the same function, with weights that round better.
+struct Prepared {
+    model: pb::ModelProto,
+    ranges: ActivationRanges,
+    rounding: Rounding,
+}
+
+/// Prepares `proto` by what its layers read in the images `files`.
+fn prepare(proto: &pb::ModelProto, input: &InputContract, files: &[PathBuf], progress: &Reporter) -> Result<Prepared> {
     let step = files.len().div_ceil(calibration::IMAGES).max(1);
     let named = |file: &PathBuf, e: RadiographError| anyhow::anyhow!("{}: {e}", file.display());
     let read = |file: &PathBuf| frames::frame(file, input).map_err(|e| named(file, e));
     let frames: Vec<_> = files.iter().step_by(step).map(read).collect::<Result<_>>()?;
     let frames: Vec<_> = frames.iter().collect();
+    let mut model = proto.clone();
+    progress.line("evening out channels between layers");
+    let maxima = correction::maxima(&model, input, &frames)?;
+    correction::equalise(&mut model, &maxima)?;
     let record = |i: usize| progress.step("recording activation ranges", i, frames.len(), "");
-    Ok(calibration::record(proto, input, &frames, record)?)
+    let ranges = calibration::record(&model, input, &frames, record)?;
+    let step = frames.len().div_ceil(correction::IMAGES).max(1);
+    let sample: Vec<_> = frames.iter().step_by(step).copied().collect();
+    let sampled = |i: usize| progress.step("sampling what layers read", i, sample.len(), "");
+    let rounding = correction::rounding(&model, input, &sample, sampled)?;
+    Ok(Prepared { model, ranges, rounding })
 }
 
 /// Labelled images at the size of the network, each decoded once.
@@ -240,7 +254,7 @@ fn write(
     bundle: &Bundle,
     judged: Option<Judged>,
 ) -> Result<Report> {
-    for (key, value) in bundle.contract.to_metadata().into_iter().chain([ranges_to_metadata(&float.ranges)]) {
+    for (key, value) in bundle.contract.to_metadata().into_iter().chain([ranges_to_metadata(&float.prepared.ranges)]) {
         onnx::set_metadata(int8, key, value);
     }
     standard::check(int8).with_context(|| {
