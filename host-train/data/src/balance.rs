@@ -33,7 +33,7 @@ mod tests {
     fn every_class_has_as_many_as_the_rarest() {
         let item = |i: usize| Item {
             file: i.to_string(),
-            label: usize::from(i % 4 > 0),
+            label: usize::from(!i.is_multiple_of(4)),
             patient: i.to_string(),
             sha256: format!("{i:064}"),
             pixels: None,

@@ -145,7 +145,7 @@ fn check(items: &[Item]) -> Result<(), String> {
     Ok(())
 }
 
-/// True if `path` is a file that begins as [`write`] does.
+/// True if `path` is a file that begins as [`write()`] does.
 pub fn is_manifest(path: &Path) -> bool {
     let mut head = [0; ROOT.len() + 3];
     let read = File::open(path).and_then(|mut file| file.read(&mut head)).unwrap_or(0);

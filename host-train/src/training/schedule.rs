@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
 impl Schedule {
-    /// Learning rate of step `step` of `steps`, if `peak` is the highest; before what [`Course`] takes off.
+    /// Learning rate of step `step` of `steps`, if `peak` is the highest; before what `Course` takes off.
     pub fn rate(self, peak: f64, step: usize, steps: usize) -> f64 {
         // From 1 to 0 while `done` goes from 0 to 1.
         let half_cosine = |done: f64| (1.0 + (PI * done).cos()) / 2.0;

@@ -1,6 +1,7 @@
-//! Cross-layer equalisation (Nagel et al. 2019, section 4.1): where one layer alone reads another's output, channels that
-//! stay small are scaled up there and down here, so that the common step of eight bits is not far too coarse for them.
-//! Channels are scaled up alone, and no further than to the clamp between the layers, which therefore stays as it is.
+//! Cross-layer equalisation (Nagel et al. 2019, section 4.1): where one layer alone reads another's output, channels
+//! that stay small are scaled up there and down here, so that the common step of eight bits is not far too coarse for
+//! them. Channels are scaled up alone, and no further than to the clamp between the layers, which therefore stays as it
+//! is.
 
 use super::layers::{Layer, layers, readers};
 use edge_runtime::onnx::{self, OnnxError, pb};

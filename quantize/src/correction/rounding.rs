@@ -1,14 +1,14 @@
-//! Rounding with what a layer reads in view (GPTQ, Frantar et al. 2023): weights of a row are rounded one after the other,
-//! and what each rounding changes in the layer's output is taken back, as far as it can be, by the weights that are still to
-//! come. Which weights can do that, the second moments of the inputs say.
+//! Rounding with what a layer reads in view (GPTQ, Frantar et al. 2023): weights of a row are rounded one after the
+//! other, and what each rounding changes in the layer's output is taken back, as far as it can be, by the weights that
+//! are still to come. Which weights can do that, the second moments of the inputs say.
 
 use data::triangle::{cholesky, inverse};
 use std::collections::HashMap;
 
 /// Largest code of a weight.
 const LARGEST: f32 = 127.0;
-/// Added to the diagonal of the second moments, as a share of its mean: what calibration images did not show is not believed
-/// to be nothing.
+/// Added to the diagonal of the second moments, as a share of its mean: what calibration images did not show is not
+/// believed to be nothing.
 const DAMPING: f64 = 0.01;
 
 /// How the weights of each layer are rounded, by the name of their tensor.
@@ -58,8 +58,8 @@ impl Factor {
         }
     }
 
-    /// Rounds the weights of row number `row` to multiples of `scale`; gives their codes, and by how much the mean of the
-    /// row's output falls.
+    /// Rounds the weights of row number `row` to multiples of `scale`; gives their codes, and by how much the mean of
+    /// the row's output falls.
     pub fn round(&self, row: usize, weights: &[f32], scale: f32) -> Option<(Vec<i8>, f32)> {
         let inputs = self.row(row).filter(|inputs| inputs.upper.len() == weights.len())?;
         let mut left: Vec<f64> = weights.iter().map(|w| f64::from(*w)).collect();

@@ -1,7 +1,7 @@
 //! NIH ChestX-ray14 (Wang et al. 2017): `Data_Entry_2017.csv` beside `images_001/images/` … or `images/`, and the
 //! official `train_val_list.txt` and `test_list.txt`.
 
-use super::table::Table;
+use super::table::{Row, Table};
 use super::{Entry, Layout, Listing, Reading, age_days, sex, view};
 use crate::dataset::{DatasetError, Unreadable};
 use crate::labels::Classes;
@@ -65,11 +65,98 @@ impl Layout for Nih {
         }
         let path = table_of(root).unwrap_or_else(|| root.join(TABLES[0]));
         let mut table = Table::open(&path)?;
-        let [image, findings, patient] = ["Image Index", "Finding Labels", "Patient ID"].map(|name| table.column(name));
-        let [image, findings, patient] = [image?, findings?, patient?];
-        let [age, gender, position] = ["Patient Age", "Patient Gender", "View Position"].map(|name| table.find(name));
-        let gender = gender.or_else(|| table.find("Patient Sex"));
+        let columns = Columns::of(&table)?;
         let files = images(root)?;
+        let lists = Lists::read(root)?;
+        let mut rows = HashMap::new();
+        let mut counts = Counts::default();
+        let mut listing = Listing::default();
+        while let Some(row) = table.next()? {
+            let name = row.get(columns.image);
+            if let Some(line) = rows.insert(name.to_owned(), row.line) {
+                return Err(table.error(&row, format!("{name} is in line {line} too")));
+            }
+            let Some(label) = label(&table, &row, row.get(columns.findings))? else {
+                counts.others += 1;
+                continue;
+            };
+            if row.get(columns.patient).is_empty() {
+                return Err(table.error(&row, "the patient is missing".into()));
+            }
+            let Some(file) = files.get(name) else {
+                let reason = format!("it is listed in {} and not there", path.display());
+                listing.unreadable.push(Unreadable { path: root.join(name), reason });
+                continue;
+            };
+            let split = lists.side(name).map_err(|reason| table.error(&row, reason))?;
+            counts.without_side += usize::from(split.is_none());
+            let age_days = age_days(row.get_if(columns.age));
+            counts.ages += usize::from(age_days.is_none() && !row.get_if(columns.age).is_empty());
+            let sex = sex(row.get_if(columns.sex));
+            let view = view(row.get_if(columns.view));
+            listing.entries.push(Entry {
+                path: file.clone(),
+                label,
+                patient: row.get(columns.patient).to_owned(),
+                split,
+                subject: Subject { age_days, sex, view },
+                groups: vec![],
+            });
+        }
+        counts.unlisted = lists.names().filter(|name| !rows.contains_key(*name)).count();
+        listing.remarks = counts.remarks(root, lists.are_there());
+        Ok(listing)
+    }
+}
+
+/// Columns of the table.
+struct Columns {
+    image: usize,
+    findings: usize,
+    patient: usize,
+    age: Option<usize>,
+    sex: Option<usize>,
+    view: Option<usize>,
+}
+
+impl Columns {
+    fn of(table: &Table) -> Result<Columns, DatasetError> {
+        Ok(Columns {
+            image: table.column("Image Index")?,
+            findings: table.column("Finding Labels")?,
+            patient: table.column("Patient ID")?,
+            age: table.find("Patient Age"),
+            sex: table.find("Patient Gender").or_else(|| table.find("Patient Sex")),
+            view: table.find("View Position"),
+        })
+    }
+}
+
+/// The class of an image with `findings`; `None` where it shows others and no pneumonia.
+fn label(table: &Table, row: &Row, findings: &str) -> Result<Option<usize>, DatasetError> {
+    let found: Vec<&str> = findings.split('|').map(str::trim).collect();
+    if let Some(unknown) = found.iter().find(|finding| !FINDINGS.contains(finding)) {
+        return Err(table.error(row, format!("the finding `{unknown}` is none of the set's")));
+    }
+    if found.len() > 1 && found.contains(&"No Finding") {
+        return Err(table.error(row, format!("`{findings}` is nothing and something")));
+    }
+    Ok(match found.as_slice() {
+        _ if found.contains(&"Pneumonia") => Some(1),
+        ["No Finding"] => Some(0),
+        _ => None,
+    })
+}
+
+/// The official lists.
+struct Lists {
+    train: HashSet<String>,
+    test: HashSet<String>,
+}
+
+impl Lists {
+    /// Both, or neither.
+    fn read(root: &Path) -> Result<Lists, DatasetError> {
         let train = list(&root.join(TRAIN))?;
         let test = list(&root.join(TEST))?;
         if train.is_empty() != test.is_empty() {
@@ -77,78 +164,51 @@ impl Layout for Nih {
             let reason = "it is missing or empty beside the other list: give both, or neither".into();
             return Err(DatasetError::Table { path: missing, reason });
         }
-        let mut rows = HashMap::new();
-        let mut without_side = 0;
-        let mut ages = 0;
-        let mut listing = Listing::default();
-        let mut others = 0;
-        while let Some(row) = table.next()? {
-            let name = row.get(image);
-            if let Some(line) = rows.insert(name.to_owned(), row.line) {
-                return Err(table.error(&row, format!("{name} is in line {line} too")));
-            }
-            let found: Vec<&str> = row.get(findings).split('|').map(str::trim).collect();
-            if let Some(unknown) = found.iter().find(|finding| !FINDINGS.contains(finding)) {
-                return Err(table.error(&row, format!("the finding `{unknown}` is none of the set's")));
-            }
-            if found.len() > 1 && found.contains(&"No Finding") {
-                return Err(table.error(&row, format!("`{}` is nothing and something", row.get(findings))));
-            }
-            if row.get(patient).is_empty() {
-                return Err(table.error(&row, "the patient is missing".into()));
-            }
-            let label = match found.as_slice() {
-                _ if found.contains(&"Pneumonia") => 1,
-                ["No Finding"] => 0,
-                _ => {
-                    others += 1;
-                    continue;
-                }
-            };
-            let Some(file) = files.get(name) else {
-                let reason = format!("it is listed in {} and not there", path.display());
-                listing.unreadable.push(Unreadable { path: root.join(name), reason });
-                continue;
-            };
-            let split = match (test.contains(name), train.contains(name)) {
-                (true, true) => return Err(table.error(&row, format!("{name} is in {TRAIN} and in {TEST}"))),
-                (true, false) => Some(Split::Test),
-                (false, true) => Some(Split::Train),
-                (false, false) => {
-                    without_side += 1;
-                    None
-                }
-            };
-            let age_days = age_days(row.get_if(age));
-            ages += usize::from(age_days.is_none() && !row.get_if(age).is_empty());
-            listing.entries.push(Entry {
-                path: file.clone(),
-                label,
-                patient: row.get(patient).to_owned(),
-                split,
-                subject: Subject { age_days, sex: sex(row.get_if(gender)), view: view(row.get_if(position)) },
-                groups: vec![],
-            });
+        Ok(Lists { train, test })
+    }
+
+    fn are_there(&self) -> bool {
+        !self.test.is_empty()
+    }
+
+    fn names(&self) -> impl Iterator<Item = &String> {
+        self.train.iter().chain(&self.test).filter(|name| !name.is_empty())
+    }
+
+    fn side(&self, name: &str) -> Result<Option<Split>, String> {
+        match (self.test.contains(name), self.train.contains(name)) {
+            (true, true) => Err(format!("{name} is in {TRAIN} and in {TEST}")),
+            (true, false) => Ok(Some(Split::Test)),
+            (false, true) => Ok(Some(Split::Train)),
+            (false, false) => Ok(None),
         }
-        if others > 0 {
-            listing.remarks.push(format!(
-                "{others} images of {} are not used: they show other findings and no pneumonia.",
-                root.display()
-            ));
-        }
-        let shown = root.display();
-        if without_side > 0 && !test.is_empty() {
-            listing.remarks.push(format!("{without_side} images of {shown} are in neither of the official lists."));
-        }
-        let unlisted = train.iter().chain(&test).filter(|name| !name.is_empty() && !rows.contains_key(*name)).count();
-        if unlisted > 0 {
-            let words = format!("{unlisted} names of the official lists of {shown} are not in its table.");
-            listing.remarks.push(words);
-        }
-        if ages > 0 {
-            listing.remarks.push(format!("{ages} ages in {shown} are no ages of people, and not known."));
-        }
-        Ok(listing)
+    }
+}
+
+/// What a person should know.
+#[derive(Default)]
+struct Counts {
+    /// Images with other findings.
+    others: usize,
+    /// Images that the lists do not name.
+    without_side: usize,
+    /// Names in the lists that the table does not have.
+    unlisted: usize,
+    /// Ages that are none.
+    ages: usize,
+}
+
+impl Counts {
+    fn remarks(&self, root: &Path, has_lists: bool) -> Vec<String> {
+        let root = root.display();
+        let without_side = if has_lists { self.without_side } else { 0 };
+        let remarks = [
+            (self.others, format!("images of {root} are not used: they show other findings and no pneumonia.")),
+            (without_side, format!("images of {root} are in neither of the official lists.")),
+            (self.unlisted, format!("names of the official lists of {root} are not in its table.")),
+            (self.ages, format!("ages in {root} are no ages of people, and not known.")),
+        ];
+        remarks.into_iter().filter(|(count, _)| *count > 0).map(|(count, words)| format!("{count} {words}")).collect()
     }
 }
 
