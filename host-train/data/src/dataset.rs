@@ -254,6 +254,13 @@ fn contradictions(root: &Path, labels: &Labels, indexed: &[(Item, Option<Split>)
     found
 }
 
+/// True if the age of `item` is known and not one of `ages`, in years. The last year is whole: a child of five and a
+/// half is five.
+fn is_of_other_age(item: &Item, ages: [f32; 2]) -> bool {
+    let [from, to] = ages.map(|years| f64::from(years) * 365.25);
+    item.subject.age_days.is_some_and(|age| !(from..to + 365.25).contains(&f64::from(age)))
+}
+
 /// Entries of all `sources` in one list. Patients of different layouts are different people; those of two sources of
 /// one layout may be the same.
 fn merged(sources: Vec<Source>) -> Listing {
@@ -417,12 +424,8 @@ impl Dataset {
 
     /// Leaves out images of patients whose age is known and not one of `ages`, in years.
     pub fn keep_ages(&mut self, ages: [f32; 2]) {
-        let days = ages.map(|years| f64::from(years) * 365.25);
-        // The last year is whole: a child of five and a half is five.
-        let is_in = |age: u32| f64::from(age) >= days[0] && f64::from(age) < days[1] + 365.25;
-        let before = self.items.len();
-        self.items.retain(|item| item.subject.age_days.is_none_or(is_in));
-        let gone = before - self.items.len();
+        let gone = self.count_other_ages(ages);
+        self.items.retain(|item| !is_of_other_age(item, ages));
         if gone > 0 {
             let [from, to] = ages;
             let remark = format!("{gone} images are not used: their patients are not aged {from} to {to}.");
@@ -432,6 +435,11 @@ impl Dataset {
             }
             self.assign();
         }
+    }
+
+    /// Images of patients whose age is known and not one of `ages`, in years.
+    pub fn count_other_ages(&self, ages: [f32; 2]) -> usize {
+        self.items.iter().filter(|item| is_of_other_age(item, ages)).count()
     }
 
     /// SHA-256 over file names, labels, digests and splits: the same for the same data, wherever it lies.

@@ -27,6 +27,7 @@ pub fn load(options: &mut Options, input: &InputContract, progress: &impl Progre
         Some(folder) => Keep::Cache(folder),
         None => Keep::Folder(&options.out),
     };
+    let ages = options.recipe.population.ages;
     let dataset = &mut options.dataset;
     require(dataset)?;
     let known = dataset.unreadable.len();
@@ -37,6 +38,12 @@ pub fn load(options: &mut Options, input: &InputContract, progress: &impl Progre
     }
     dataset::grouped(&dataset.unreadable[known..]).iter().for_each(|line| progress.line(line));
     require(dataset)?;
+    if let Some(ages) = ages {
+        let others = dataset.count_other_ages(ages);
+        if others > 0 {
+            return Err(TrainError::Ages(others));
+        }
+    }
     let is_train = |i: usize| dataset.items[items[i]].split == Split::Train;
     let labels = |train: bool| -> Vec<usize> {
         let of_split = (0..items.len()).filter(|i| is_train(*i) == train);

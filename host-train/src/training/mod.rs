@@ -70,6 +70,12 @@ pub enum TrainError {
     /// The data do not serve.
     #[error(transparent)]
     Data(#[from] DatasetError),
+    /// Files tell ages that the recipe's population does not have, once they are decoded.
+    #[error(
+        "{0} images are of patients of other ages than population.ages, as their files say: write a manifest with \
+         `host-train prepare`, which knows their ages, and train with that"
+    )]
+    Ages(usize),
     /// Decoded images cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -34,13 +34,18 @@ fn run(
 ) -> Result<(), EngineError> {
     let image = model.graph.as_ref().and_then(|g| g.input.first()).map_or(String::new(), |i| i.name.clone());
     let inner: Vec<String> = names.iter().filter(|name| **name != image).cloned().collect();
-    let plan = FloatPlan::new(model, Some(&inner))?;
+    // A network of one layer has no tensor but its image.
+    let plan = if inner.is_empty() { None } else { Some(FloatPlan::new(model, Some(&inner))?) };
     let side = input.size as usize;
     for (i, frame) in frames.iter().enumerate() {
         let values = normalise(frame, input);
-        let outputs = plan.run(&[1, input.channels as usize, side, side], &values)?;
+        let shape = [1, input.channels as usize, side, side];
+        let outputs = match &plan {
+            Some(plan) => plan.run(&shape, &values)?,
+            None => vec![],
+        };
         let mut seen = HashMap::new();
-        seen.insert(image.as_str(), activation(&values, &[1, input.channels as usize, side, side]));
+        seen.insert(image.as_str(), activation(&values, &shape));
         for (name, output) in inner.iter().zip(&outputs) {
             if let Ok(values) = floats(output) {
                 seen.insert(name.as_str(), activation(values, output.shape()));

@@ -4,7 +4,6 @@
 use super::table::{Row, Table};
 use super::{Entry, Layout, Listing, Reading, Uncertain, age_days, sex, view};
 use crate::dataset::{DatasetError, Unreadable};
-use crate::labels::Classes;
 use crate::{Split, Subject};
 use std::path::{Path, PathBuf};
 
@@ -94,9 +93,6 @@ impl Layout for Chexpert {
     }
 
     fn read(&self, root: &Path, reading: &Reading) -> Result<Listing, DatasetError> {
-        if reading.classes != Classes::Pneumonia {
-            return Err(DatasetError::Classes { root: root.to_owned(), classes: reading.names() });
-        }
         let mut listing = Listing::default();
         let mut unused = Unused::default();
         for (name, split) in [(TRAIN, Split::Train), (VALID, Split::Val)] {

@@ -40,6 +40,10 @@ impl Layout for Kermany {
         class_folders(root).next().is_some()
     }
 
+    fn tells_apart(&self, _: Classes) -> bool {
+        true
+    }
+
     fn owns_its_folder(&self) -> bool {
         true
     }

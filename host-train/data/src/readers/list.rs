@@ -13,11 +13,6 @@ pub(super) const NAME: &str = "list";
 
 const KNOWN: [&str; 7] = ["path", "label", "patient", "split", "age", "sex", "view"];
 
-/// True if `path` looks like such a list, and not like a manifest of `prepare`.
-pub fn is_list(path: &Path) -> bool {
-    Table::open(path).is_ok_and(|table| table.find("path").is_some() && table.find("label").is_some())
-}
-
 pub(super) fn read(path: &Path, reading: &Reading) -> Result<Listing, DatasetError> {
     let root = path.parent().unwrap_or(Path::new(""));
     let mut table = Table::open(path)?;

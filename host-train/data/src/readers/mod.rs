@@ -7,8 +7,6 @@ mod nih;
 mod rsna;
 mod table;
 
-pub use list::is_list;
-
 use crate::dataset::{DatasetError, Unreadable};
 use crate::labels::Classes;
 use crate::{Item, Split, Subject, paths};
@@ -84,6 +82,11 @@ pub trait Layout: Sync {
     /// Where images are looked for, for a person.
     fn places(&self) -> String;
 
+    /// True if it tells images of `classes` apart.
+    fn tells_apart(&self, classes: Classes) -> bool {
+        classes == Classes::Pneumonia
+    }
+
     /// True if every image under the root belongs to the data set, so that others are worth a word.
     fn owns_its_folder(&self) -> bool {
         false
@@ -104,6 +107,9 @@ pub(crate) fn read(path: &Path, reading: &Reading) -> Result<Source, DatasetErro
         true => (list::NAME, list::read(path, reading)?),
         false => {
             let layout = layout_of(path);
+            if !layout.tells_apart(reading.classes) {
+                return Err(DatasetError::Classes { root: path.to_owned(), classes: reading.names() });
+            }
             (layout.name(), layout.read(path, reading)?)
         }
     };

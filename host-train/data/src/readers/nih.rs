@@ -4,7 +4,6 @@
 use super::table::{Row, Table};
 use super::{Entry, Layout, Listing, Reading, age_days, sex, view};
 use crate::dataset::{DatasetError, Unreadable};
-use crate::labels::Classes;
 use crate::{Split, Subject};
 use edge_runtime::image::folder::image_files;
 use std::collections::{HashMap, HashSet};
@@ -59,10 +58,7 @@ impl Layout for Nih {
         "the `images` folders beside `Data_Entry_2017.csv`".into()
     }
 
-    fn read(&self, root: &Path, reading: &Reading) -> Result<Listing, DatasetError> {
-        if reading.classes != Classes::Pneumonia {
-            return Err(DatasetError::Classes { root: root.to_owned(), classes: reading.names() });
-        }
+    fn read(&self, root: &Path, _: &Reading) -> Result<Listing, DatasetError> {
         let path = table_of(root).unwrap_or_else(|| root.join(TABLES[0]));
         let mut table = Table::open(&path)?;
         let columns = Columns::of(&table)?;

@@ -5,7 +5,6 @@ use super::table::Table;
 use super::{Entry, Layout, Listing, Reading};
 use crate::Subject;
 use crate::dataset::{DatasetError, Unreadable};
-use crate::labels::Classes;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -79,10 +78,7 @@ impl Layout for Rsna {
         format!("`{IMAGES}/`")
     }
 
-    fn read(&self, root: &Path, reading: &Reading) -> Result<Listing, DatasetError> {
-        if reading.classes != Classes::Pneumonia {
-            return Err(DatasetError::Classes { root: root.to_owned(), classes: reading.names() });
-        }
+    fn read(&self, root: &Path, _: &Reading) -> Result<Listing, DatasetError> {
         let details = details(root)?;
         let mut listing = Listing::default();
         let mut others = 0;

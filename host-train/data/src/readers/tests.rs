@@ -120,6 +120,19 @@ fn chexpert_follows_its_policy_for_the_uncertain() {
 }
 
 #[test]
+fn patients_of_other_ages_leave_and_are_counted() {
+    let dir =
+        nih("00000001_000.png,No Finding,0,1,005Y,M,PA,1,1,1,1,\n00000002_000.png,Pneumonia,0,2,6,M,PA,1,1,1,1,\n\
+                   00000003_000.png,Pneumonia,0,3,999,M,PA,1,1,1,1,\n");
+    let mut set = Dataset::index(&[dir.path().to_owned()], &Reading::default(), 1, |_, _| ()).unwrap();
+    set.keep_ages([1.0, 5.0]);
+    let patients: Vec<&str> = set.items.iter().map(|item| item.patient.as_str()).collect();
+    // Five is in, six is not, and an age that nobody knows is not held against anybody.
+    assert_eq!(patients, ["1", "3"]);
+    assert!(set.remarks.iter().any(|r| r.starts_with("1 images are not used")), "{:?}", set.remarks);
+}
+
+#[test]
 fn nih_contradictions_are_refused_with_both_lines() {
     let row = |finding: &str, patient: &str| format!("00000001_000.png,{finding},0,{patient},58,M,PA,1,1,1,1,\n");
     let twice = nih(&[row("No Finding", "1"), row("Effusion", "2")].concat());
@@ -203,7 +216,6 @@ fn a_list_keeps_what_else_it_says() {
         "path,label,patient,split,age,sex,view,site\n\
          a.png,normal,p1,train,4,F,PA,north\nb.png,PNEUMONIA,p2,val,36M,M,AP,south\nc.png,1,,,,,,\nd.png,0,,,,,,\n",
     );
-    assert!(is_list(&path));
     let listing = super::read(&path, &Reading::default()).unwrap().listing;
     assert_eq!(listing.entries.iter().map(|e| e.label).collect::<Vec<_>>(), [0, 1, 1]);
     assert_eq!(listing.entries[0].groups, [("site".to_owned(), "north".to_owned())]);
