@@ -266,7 +266,7 @@ fn a_run_is_reported_compared_and_explained() {
     assert!(table.contains("phantom-cnn") && at.join("compare.html").is_file());
     let out = run("host-train", &["compare", "data"], &at);
     assert_eq!(out.code, Some(1));
-    assert!(out.stderr.contains("host-train report data"), "{}", out.stderr);
+    assert!(out.stderr.contains("data: not the folder of a run"), "{}", out.stderr);
 
     let image = std::fs::read_dir(at.join("data/test/NORMAL")).unwrap().next().unwrap().unwrap().path();
     let image = image.to_str().unwrap();

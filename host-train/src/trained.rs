@@ -14,6 +14,9 @@ use std::path::{Path, PathBuf};
 /// Why a run cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum TrainedError {
+    /// There is none.
+    #[error("{0}: not the folder of a run of `host-train train`")]
+    NoRun(PathBuf),
     /// Its recipe does not serve.
     #[error(transparent)]
     Recipe(#[from] RecipeError),
@@ -45,6 +48,9 @@ pub struct TrainedRun {
 impl TrainedRun {
     /// Opens the run in `folder`.
     pub fn open(folder: &Path) -> Result<TrainedRun, TrainedError> {
+        if !folder.join("recipe.toml").is_file() {
+            return Err(TrainedError::NoRun(folder.to_owned()));
+        }
         let (recipe, text) = Recipe::load(&folder.join("recipe.toml"))?;
         let metrics = std::fs::read_to_string(folder.join("metrics.jsonl")).unwrap_or_default();
         let training = metrics.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();

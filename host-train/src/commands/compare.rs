@@ -59,6 +59,7 @@ struct Row {
 
 impl Row {
     fn read(run: &Path) -> Result<Row> {
+        let trained = TrainedRun::open(run)?;
         let path = run.join("report.json");
         if !path.is_file() {
             bail!("{}: no report.json: make one with `host-train report {}`", run.display(), run.display());
@@ -66,7 +67,6 @@ impl Row {
         let text = std::fs::read_to_string(&path).with_context(|| format!("{}", path.display()))?;
         let judged: Judged = serde_json::from_str(&text)
             .with_context(|| format!("{}: not a report of this version: make it again", path.display()))?;
-        let trained = TrainedRun::open(run)?;
         let Recipe { name, .. } = &trained.recipe;
         Ok(Row {
             run: run.to_owned(),

@@ -88,7 +88,10 @@ pub fn run(args: Args, progress: Reporter) -> Result<u8> {
     drop(progress);
     match args.json {
         true => output::json(&summary, true)?,
-        false => output::line(format!("{}\nmanifest: {}", summary.text(), args.out.display()))?,
+        false => {
+            let page = args.html.as_ref().map_or(String::new(), |path| format!("\npage: {}", path.display()));
+            output::line(format!("{}\nmanifest: {}{page}", summary.text(), args.out.display()))?;
+        }
     }
     Ok(u8::from(!set.unreadable.is_empty()))
 }

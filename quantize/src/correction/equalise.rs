@@ -8,7 +8,19 @@ use edge_runtime::onnx::{self, OnnxError, pb};
 use std::collections::{BTreeMap, HashMap};
 
 /// Largest absolute value of each channel of a tensor, by its name.
-pub type Maxima = BTreeMap<String, Vec<f32>>;
+pub type Maxima = BTreeMap<String, ChannelMaxima>;
+
+/// Largest absolute value of each channel of a tensor.
+#[derive(Debug, Clone, Default)]
+pub struct ChannelMaxima {
+    /// One for each channel.
+    pub values: Vec<f32>,
+    /// How many values of a channel were seen.
+    pub seen: usize,
+}
+
+/// A maximum over fewer values is not believed: others will exceed it.
+const FEWEST: usize = 1000;
 
 /// How much more than on the calibration images a channel may take on, before it reaches its clamp.
 const HEADROOM: f32 = 1.1;
@@ -39,11 +51,14 @@ pub fn equalise(model: &mut pb::ModelProto, maxima: &Maxima) -> Result<usize, On
     let Some(graph) = &mut model.graph else { return Ok(0) };
     let layers = layers(graph);
     let pairs = pairs(graph, &layers);
+    let mut count = 0;
     for pair in &pairs {
-        let Some(maxima) = maxima.get(&pair.tensor).filter(|m| m.len() == pair.first.dims[0]) else { continue };
-        scale(graph, pair, &factors(&pair.between, maxima))?;
+        let is_sound = |m: &&ChannelMaxima| m.values.len() == pair.first.dims[0] && m.seen >= FEWEST;
+        let Some(maxima) = maxima.get(&pair.tensor).filter(is_sound) else { continue };
+        scale(graph, pair, &factors(&pair.between, &maxima.values))?;
+        count += 1;
     }
-    Ok(pairs.len())
+    Ok(count)
 }
 
 fn factors(between: &Between, maxima: &[f32]) -> Vec<f32> {
@@ -135,6 +150,15 @@ mod tests {
     use edge_runtime::image::preprocess::normalise;
 
     #[test]
+    fn maxima_over_few_values_are_not_believed() {
+        let mut model = separable();
+        let mut maxima = crate::correction::samples::maxima(&model, &input(), &frames(8)).unwrap();
+        maxima.values_mut().for_each(|channels| channels.seen = FEWEST - 1);
+        assert_eq!(equalise(&mut model, &maxima).unwrap(), 0);
+        assert_eq!(model, separable());
+    }
+
+    #[test]
     fn equalised_networks_give_the_same_and_their_channels_are_alike() {
         let before = separable();
         let frames = frames(8);
@@ -150,7 +174,7 @@ mod tests {
             assert!((a - b).abs() < 1e-3 * (1.0 + a.abs()), "{a} {b}");
         }
         let spread = |maxima: &Maxima| {
-            let channels = &maxima["hidden.relu"];
+            let channels = &maxima["hidden.relu"].values;
             let most = channels.iter().copied().fold(0.0, f32::max);
             most / channels.iter().copied().fold(f32::INFINITY, f32::min)
         };

@@ -13,6 +13,8 @@ use std::collections::{BTreeSet, HashMap};
 
 /// Most images whose layers are sampled.
 pub const IMAGES: usize = 64;
+/// Most weights of a row: the work grows with their cube. Longer rows are rounded plainly.
+const LONGEST_ROW: usize = 1536;
 /// Windows that are taken from each image for each layer.
 const WINDOWS: usize = 96;
 
@@ -71,8 +73,10 @@ pub fn maxima(model: &pb::ModelProto, input: &InputContract, frames: &[&GreyPlan
     run(model, input, frames, &names, |_, seen| {
         for name in &names {
             let Some(a) = seen.get(name.as_str()) else { continue };
-            let channels = maxima.entry(name.clone()).or_insert_with(|| vec![0.0; a.channels]);
-            for (max, plane) in channels.iter_mut().zip(a.values.chunks_exact((a.height * a.width).max(1))) {
+            let channels = maxima.entry(name.clone()).or_default();
+            channels.values.resize(a.channels, 0.0);
+            channels.seen += a.height * a.width;
+            for (max, plane) in channels.values.iter_mut().zip(a.values.chunks_exact((a.height * a.width).max(1))) {
                 *max = plane.iter().fold(*max, |max, value| max.max(value.abs()));
             }
         }
@@ -87,7 +91,7 @@ pub fn rounding(
     frames: &[&GreyPlane],
     mut progress: impl FnMut(usize),
 ) -> Result<Rounding, EngineError> {
-    let layers = sampled(model);
+    let layers: Vec<Layer> = sampled(model).into_iter().filter(|layer| row(layer) <= LONGEST_ROW).collect();
     let names = inputs(&layers);
     let mut moments: Vec<Moments> = layers.iter().map(Moments::of).collect();
     run(model, input, frames, &names, |image, seen| {
@@ -109,6 +113,12 @@ fn sampled(model: &pb::ModelProto) -> Vec<Layer> {
     model.graph.as_ref().map(layers).unwrap_or_default()
 }
 
+/// Weights of a row of `layer`.
+fn row(layer: &Layer) -> usize {
+    let [_, depth, kh, kw] = layer.dims;
+    depth * kh * kw
+}
+
 fn inputs(layers: &[Layer]) -> Vec<String> {
     layers.iter().map(|layer| layer.input.clone()).collect::<BTreeSet<_>>().into_iter().collect()
 }
@@ -123,9 +133,8 @@ struct Moments {
 
 impl Moments {
     fn of(layer: &Layer) -> Moments {
-        let [outputs, depth, kh, kw] = layer.dims;
-        let n = depth * kh * kw;
-        let parts = if layer.is_depthwise() { outputs } else { 1 };
+        let n = row(layer);
+        let parts = if layer.is_depthwise() { layer.dims[0] } else { 1 };
         let triangle: Vec<Vec<f64>> = (0..n).map(|i| vec![0.0; i + 1]).collect();
         Moments { products: vec![triangle; parts], sums: vec![vec![0.0; n]; parts], count: 0 }
     }
