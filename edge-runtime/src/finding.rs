@@ -38,10 +38,38 @@ pub enum Outcome {
 /// Why there is no finding.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
+    /// What kind of trouble it is.
+    pub cause: Cause,
     /// What speaks against the radiograph; `None` where it could not be read.
     pub unsuitable: Option<Warning>,
     /// What is wrong and what to do, for a person.
     pub sentence: String,
+}
+
+/// What kind of trouble leaves a radiograph without a finding; screens say it in the language of their readers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Cause {
+    /// The file could not be read.
+    Unreadable,
+    /// The file is damaged or truncated.
+    Damaged,
+    /// The file holds nothing.
+    Empty,
+    /// The file is of no known format.
+    NoImage,
+    /// The file is of a kind that is not read.
+    Unsupported,
+    /// The file has too many bytes or pixels.
+    TooLarge,
+    /// The picture shows nothing.
+    NoStructure,
+    /// Decoding took more memory or time than it may.
+    BeyondLimits,
+    /// The network failed.
+    EngineFailed,
+    /// The policy refuses what speaks against the radiograph.
+    Unsuitable,
 }
 
 /// What the network says of a radiograph, and how it came to it.
@@ -205,7 +233,7 @@ impl Record {
 
     /// The record of a `file` of which nothing can be said.
     pub fn refused(file: String, sentence: String) -> Record {
-        Record::new(file, Outcome::Refusal(Refusal { unsuitable: None, sentence }))
+        Record::new(file, Outcome::Refusal(Refusal { cause: Cause::Unreadable, unsuitable: None, sentence }))
     }
 }
 
@@ -297,7 +325,11 @@ pub(crate) mod tests {
     #[test]
     fn records_survive_the_log_format() {
         let finding = Record::new("a.png".into(), Outcome::Finding(example(true).into()));
-        let unsuitable = Refusal { unsuitable: Some(Warning::Rotated), sentence: Warning::Rotated.sentence().into() };
+        let unsuitable = Refusal {
+            cause: Cause::Unsuitable,
+            unsuitable: Some(Warning::Rotated),
+            sentence: Warning::Rotated.sentence().into(),
+        };
         let unsuitable = Record::new("c.png".into(), Outcome::Refusal(unsuitable));
         for record in [finding, unsuitable, Record::refused("b.png".into(), "the file is empty".into())] {
             let bytes = postcard::to_stdvec(&record).unwrap();

@@ -13,6 +13,7 @@ pub mod engine;
 pub mod explain;
 pub mod finding;
 pub mod image;
+pub mod log;
 pub mod lower;
 pub mod model;
 pub mod network;

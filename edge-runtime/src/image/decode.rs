@@ -2,6 +2,7 @@
 
 use super::source::MAX_FILE_BYTES;
 use super::{Basis, Format, GreyPlane, Photometric, depth, samples};
+use crate::finding::Cause;
 use serde::{Deserialize, Serialize};
 
 /// Images with more pixels than this are refused undecoded: four times the largest common detector (4288×3520).
@@ -152,8 +153,13 @@ pub enum RadiographError {
     #[error("a DICOM file is decoded in a process of its own, and none can be started ({0}): free memory or processes")]
     NoProcess(std::io::Error),
     /// What a process of its own said of a DICOM file.
-    #[error("{0}")]
-    Apart(String),
+    #[error("{sentence}")]
+    Apart {
+        /// What kind of trouble it is.
+        cause: Cause,
+        /// What it said.
+        sentence: String,
+    },
     /// Decoding took more than a DICOM file may.
     #[error(
         "the DICOM cannot be decoded within {mebibytes} MiB and {seconds} s, as every radiograph can: it is damaged, \
@@ -173,6 +179,23 @@ pub enum RadiographError {
         /// Brightest grey.
         high: u8,
     },
+}
+
+impl RadiographError {
+    /// What kind of trouble it is.
+    pub fn cause(&self) -> Cause {
+        match self {
+            RadiographError::Io(_) | RadiographError::NoProcess(_) => Cause::Unreadable,
+            RadiographError::Empty => Cause::Empty,
+            RadiographError::UnknownFormat => Cause::NoImage,
+            RadiographError::OtherFormat(_) | RadiographError::Unsupported { .. } => Cause::Unsupported,
+            RadiographError::Truncated(_) | RadiographError::Damaged { .. } => Cause::Damaged,
+            RadiographError::TooManyBytes | RadiographError::TooLarge { .. } => Cause::TooLarge,
+            RadiographError::TooSmall { .. } | RadiographError::NoContrast { .. } => Cause::NoStructure,
+            RadiographError::BeyondLimits { .. } => Cause::BeyondLimits,
+            RadiographError::Apart { cause, .. } => *cause,
+        }
+    }
 }
 
 impl Origin {

@@ -26,6 +26,7 @@ pub(crate) use linux::serve;
 #[cfg(target_os = "linux")]
 mod linux {
     use super::*;
+    use crate::finding::Cause;
     use crate::image::{Acquisition, GreyPlane, Origin};
     use rustix::fs::{MemfdFlags, memfd_create};
     use rustix::process::{Resource, Rlimit, setrlimit};
@@ -51,7 +52,7 @@ mod linux {
     #[derive(Serialize, Deserialize)]
     enum Answer {
         Radiograph { width: u32, height: u32, origin: Origin, acquisition: Acquisition },
-        Refusal(String),
+        Refusal { cause: Cause, sentence: String },
     }
 
     pub(super) fn is_available() -> bool {
@@ -71,7 +72,7 @@ mod linux {
                 let plane = GreyPlane { width, height, pixels: pixels.to_vec() };
                 Ok(Radiograph { plane, origin, acquisition })
             }
-            Ok((Answer::Refusal(sentence), [])) => Err(RadiographError::Apart(sentence)),
+            Ok((Answer::Refusal { cause, sentence }, [])) => Err(RadiographError::Apart { cause, sentence }),
             _ => Err(lost),
         }
     }
@@ -114,7 +115,7 @@ mod linux {
                 let GreyPlane { width, height, pixels } = plane;
                 (Answer::Radiograph { width, height, origin, acquisition }, pixels)
             }
-            Err(e) => (Answer::Refusal(e.to_string()), vec![]),
+            Err(e) => (Answer::Refusal { cause: e.cause(), sentence: e.to_string() }, vec![]),
         };
         let head = postcard::to_stdvec(&answer).map_err(std::io::Error::other)?;
         let mut out = std::io::stdout().lock();

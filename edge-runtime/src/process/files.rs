@@ -65,6 +65,11 @@ impl<'a> Staged<'a> {
     }
 }
 
+/// Puts the names of `folder`'s files on the disk: after a cut of power a renamed file is there.
+pub fn sync_folder(folder: &Path) -> io::Result<()> {
+    std::fs::File::open(folder)?.sync_all()
+}
+
 fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = std::fs::File::options().write(true).open(path)?;
     file.write_all(bytes)?;

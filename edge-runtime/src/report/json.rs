@@ -1,7 +1,7 @@
 //! A record as one line of JSON, which `docs/finding.md` specifies.
 
 use super::rounded;
-use crate::finding::{Answer, DISCLAIMER, Finding, ModelId, Outcome, Record, Refusal, Warning};
+use crate::finding::{Answer, Cause, DISCLAIMER, Finding, ModelId, Outcome, Record, Refusal, Warning};
 use crate::image::Format;
 use crate::stages::{Stage, StageTimes};
 use crate::suitability::Policy;
@@ -67,6 +67,7 @@ struct RefusalLine<'a> {
 #[derive(Serialize)]
 struct RefusalEntry<'a> {
     code: Code,
+    cause: Cause,
     sentence: &'a str,
 }
 
@@ -83,11 +84,12 @@ pub fn line(record: &Record) -> String {
     let Record { schema, file, outcome } = record;
     let line = match outcome {
         Outcome::Finding(finding) => serde_json::to_string(&finding_line(*schema, file, finding)),
-        Outcome::Refusal(Refusal { unsuitable, sentence }) => serde_json::to_string(&RefusalLine {
+        Outcome::Refusal(Refusal { cause, unsuitable, sentence }) => serde_json::to_string(&RefusalLine {
             schema: *schema,
             file,
             refusal: RefusalEntry {
                 code: unsuitable.map_or(Code::Unreadable("unreadable"), Code::Unsuitable),
+                cause: *cause,
                 sentence,
             },
             error: sentence,
@@ -168,9 +170,10 @@ mod tests {
     fn a_refusal_says_why() {
         let record = Record::refused("b.png".into(), "the file is empty".into());
         let value: serde_json::Value = serde_json::from_str(&line(&record)).unwrap();
-        assert_eq!(value["refusal"]["code"], "unreadable");
+        assert_eq!([&value["refusal"]["code"], &value["refusal"]["cause"]], ["unreadable"; 2]);
         assert_eq!([&value["refusal"]["sentence"], &value["error"]], ["the file is empty"; 2]);
-        let refusal = Refusal { unsuitable: Some(Warning::NotAChest), sentence: "no chest".into() };
+        let refusal =
+            Refusal { cause: Cause::Unsuitable, unsuitable: Some(Warning::NotAChest), sentence: "no chest".into() };
         let value: serde_json::Value =
             serde_json::from_str(&line(&Record::new("b.dcm".into(), Outcome::Refusal(refusal)))).unwrap();
         assert_eq!(value["refusal"]["code"], "not-a-chest");
