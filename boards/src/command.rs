@@ -79,7 +79,7 @@ fn text(b: &Board) -> String {
     row("features", &b.features.join(", "));
     row("memory", &format!("{} MiB", b.memory_mib));
     row("target", &b.target);
-    row("display", &format!("{}, {}×{}", b.display.kind, b.display.width, b.display.height));
+    row("display", &b.display.in_words());
     row("input", &b.input);
     row("flash", &b.flash);
     let stages: Vec<String> = b.budget_ms.iter().map(|(stage, ms)| format!("{} {ms:.0}", stage.name())).collect();

@@ -7,18 +7,21 @@
 
 pub mod board;
 pub mod commands;
+pub mod config;
 pub mod display;
 pub mod domain;
 pub mod engine;
 pub mod explain;
 pub mod finding;
 pub mod image;
+pub mod kiosk;
 pub mod log;
 pub mod lower;
 pub mod model;
 pub mod network;
 pub mod onnx;
 pub mod operators;
+pub mod panel;
 pub mod process;
 pub mod report;
 pub mod scan;

@@ -3,6 +3,7 @@
 pub mod prediction;
 
 use crate::stages::StageTimes;
+use embedded_graphics::geometry::Size;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -61,16 +62,169 @@ pub struct Assumed {
     pub memory_mb_per_s: f64,
 }
 
-/// A display.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// A display: how it is connected, and its form.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Display {
+    /// A PNG file that holds what would be shown.
+    Png {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+    /// A window of a desktop.
+    Window {
+        /// Columns.
+        width: u32,
+        /// Rows.
+        height: u32,
+    },
+    /// Linux's frame buffer.
+    Framebuffer {
+        /// Such as `/dev/fb0`.
+        device: PathBuf,
+        /// Columns that are used.
+        width: u32,
+        /// Rows that are used.
+        height: u32,
+    },
+    /// A display of the kernel's mode setting, such as HDMI.
+    Drm {
+        /// Such as `/dev/dri/card0`.
+        device: PathBuf,
+        /// Columns that are used.
+        width: u32,
+        /// Rows that are used.
+        height: u32,
+    },
+    /// A colour panel on an SPI bus.
+    Spi(Wiring),
+    /// An SSD1306 of 128×64 pixels on an I²C bus, on or off each.
+    I2c {
+        /// Such as `/dev/i2c-1`.
+        device: PathBuf,
+        /// Degrees by which it is turned: 0 or 180.
+        #[serde(default)]
+        rotation: u16,
+    },
+}
+
+/// A colour panel on an SPI bus.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Display {
-    /// Controller or connection.
-    pub kind: String,
-    /// Columns.
+pub struct Wiring {
+    /// Its controller.
+    pub controller: Controller,
+    /// The bus and its chip select, such as `/dev/spidev0.0`.
+    pub device: PathBuf,
+    /// The chip of the lines, such as `/dev/gpiochip0`.
+    pub gpio: PathBuf,
+    /// The line that tells data from commands.
+    pub data_line: u32,
+    /// The line that resets the controller.
+    pub reset_line: u32,
+    /// The line of the light, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub light_line: Option<u32>,
+    /// Clock of the bus in hertz.
+    pub speed_hz: u32,
+    /// Degrees by which it is turned: 0, 90, 180 or 270.
+    #[serde(default)]
+    pub rotation: u16,
+    /// Which colour comes first.
+    #[serde(default)]
+    pub colour_order: ColourOrder,
+    /// Whether the panel shows colours inverted.
+    #[serde(default)]
+    pub inverted: bool,
+    /// Columns, as it is turned.
     pub width: u32,
-    /// Rows.
+    /// Rows, as it is turned.
     pub height: u32,
+}
+
+/// The controller of a colour panel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Controller {
+    /// 240×320.
+    Ili9341,
+    /// 320×480.
+    Ili9488,
+    /// 240×320 or 240×240.
+    St7789,
+}
+
+/// Which colour of a pixel comes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColourOrder {
+    /// Red.
+    #[default]
+    Rgb,
+    /// Blue.
+    Bgr,
+}
+
+impl Display {
+    /// Columns and rows.
+    pub fn size(&self) -> Size {
+        match self {
+            Display::Png { width, height }
+            | Display::Window { width, height }
+            | Display::Framebuffer { width, height, .. }
+            | Display::Drm { width, height, .. } => Size::new(*width, *height),
+            Display::Spi(wiring) => Size::new(wiring.width, wiring.height),
+            Display::I2c { .. } => Size::new(128, 64),
+        }
+    }
+
+    /// True for panels that know on and off alone.
+    pub fn is_mono(&self) -> bool {
+        matches!(self, Display::I2c { .. })
+    }
+
+    /// How it is connected, as board files say it.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Display::Png { .. } => "png",
+            Display::Window { .. } => "window",
+            Display::Framebuffer { .. } => "framebuffer",
+            Display::Drm { .. } => "drm",
+            Display::Spi(_) => "spi",
+            Display::I2c { .. } => "i2c",
+        }
+    }
+
+    /// The same for people.
+    pub fn in_words(&self) -> String {
+        let Size { width, height } = self.size();
+        let what = match self {
+            Display::Png { .. } => "a PNG file".to_owned(),
+            Display::Window { .. } => "a window".to_owned(),
+            Display::Framebuffer { device, .. } => format!("frame buffer {}", device.display()),
+            Display::Drm { device, .. } => format!("display of {}", device.display()),
+            Display::Spi(wiring) => format!("{:?} on {}", wiring.controller, wiring.device.display()),
+            Display::I2c { device, .. } => format!("Ssd1306 on {}", device.display()),
+        };
+        format!("{what}, {width}×{height}")
+    }
+
+    /// What no panel is.
+    fn wrong(&self) -> Option<&'static str> {
+        let Size { width, height } = self.size();
+        if !(64..=4096).contains(&width) || !(64..=4096).contains(&height) {
+            return Some("display.width and display.height must be 64 to 4096");
+        }
+        match self {
+            Display::Spi(wiring) if ![0, 90, 180, 270].contains(&wiring.rotation) => {
+                Some("display.rotation must be 0, 90, 180 or 270")
+            }
+            Display::I2c { rotation, .. } if ![0, 180].contains(rotation) => Some("display.rotation must be 0 or 180"),
+            _ => None,
+        }
+    }
 }
 
 /// Why a board cannot be used.
@@ -123,8 +277,8 @@ impl Board {
         if !board.budget_ms.iter().all(|(_, ms)| ms.is_finite() && ms > 0.0) {
             return Err(bad("every stage of budget_ms must be above zero".into()));
         }
-        if !(64..=4096).contains(&board.display.width) || !(64..=4096).contains(&board.display.height) {
-            return Err(bad("display.width and display.height must be 64 to 4096".into()));
+        if let Some(wrong) = board.display.wrong() {
+            return Err(bad(wrong.into()));
         }
         if board.assumed.as_ref().is_some_and(|a| !(a.instructions_per_cycle > 0.0 && a.memory_mb_per_s > 0.0)) {
             return Err(bad("assumed.instructions_per_cycle and assumed.memory_mb_per_s must be above zero".into()));
@@ -152,6 +306,16 @@ mod tests {
             let board = boards.iter().find(|b| b.name == name).unwrap_or_else(|| panic!("no {name}"));
             assert!(!board.sources.is_empty() && board.cores > 0, "{name}");
         }
+    }
+
+    #[test]
+    fn a_display_says_how_it_is_wired_and_nothing_else() {
+        let text = FILES.iter().find(|(name, _)| *name == "raspberry-pi-4").unwrap().1;
+        let parse = |text: &str| Board::parse("a", text, Path::new("a.toml")).map_err(|e| e.to_string());
+        assert_eq!(parse(text).unwrap().display.size(), Size::new(320, 240));
+        assert!(parse(&text.replace("rotation = 90", "rotation = 45")).unwrap_err().contains("0, 90, 180 or 270"));
+        assert!(parse(&text.replace("speed_hz", "speed")).unwrap_err().contains("speed"));
+        assert!(parse(&text.replace("kind = \"spi\"", "kind = \"hdmi\"")).unwrap_err().contains("hdmi"));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::{Device, DeviceArgs};
 use crate::board::Board;
 use crate::board::prediction::{Prediction, predict};
 use crate::display;
+use crate::display::text::{Language, Lettering};
 use crate::finding::ModelId;
 use crate::image::source::SourceFile;
 use crate::image::{Format, GreyPlane, preprocess};
@@ -152,9 +153,10 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let setup_ms = setup.wall_ms();
     let setup_cpu_ms = setup.cpu_ms();
     let Device { model, board } = &device;
-    let setting = Setting { model, board, policy: Policy::Warn };
+    let setting = Setting { model, board, policy: Policy::Warn, on_stage: None };
     let mut first = scan_source(source, StageTimes::default(), setting).map_err(Failure::work)?;
-    display::show(&mut first, model, board);
+    let lettering = Lettering::load(Language::default()).map_err(Failure::work)?;
+    display::show(&mut first, model, board, &lettering);
     let cold_start = ColdStart {
         scan: first,
         wall_ms: process.start.elapsed().as_secs_f64() * 1e3 - setup_ms,
@@ -163,7 +165,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let scans = measure(args.runs, |cpu: &mut Vec<f64>| {
         let clock = Clock::start();
         let mut scan = scan(file.path(), setting).map_err(Failure::work)?;
-        display::show(&mut scan, model, board);
+        display::show(&mut scan, model, board, &lettering);
         cpu.push(clock.cpu_ms());
         Ok(scan.finding.latency_ms)
     })?;

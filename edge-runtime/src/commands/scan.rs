@@ -2,6 +2,7 @@
 
 use super::{Device, DeviceArgs, UNSUITABLE};
 use crate::display;
+use crate::display::text::{Language, Lettering};
 use crate::explain::{Heat, overlay};
 use crate::finding::{Outcome, Record};
 use crate::image::folder::image_files;
@@ -51,6 +52,9 @@ pub struct Args {
     /// Write what the device's display shows (one image only)
     #[arg(long, value_name = "OUT.png")]
     screen: Option<PathBuf>,
+    /// The language of the screen
+    #[arg(long, value_enum, default_value_t)]
+    language: Language,
     /// Write each finding on a DICOM radiograph into this folder, as a picture and a structured report of the patient's
     /// study
     #[cfg(feature = "dicom")]
@@ -69,6 +73,7 @@ struct Plan {
     refused: Vec<(PathBuf, String)>,
     json: bool,
     pictures: Pictures,
+    lettering: Lettering,
     #[cfg(feature = "dicom")]
     dicom_out: Option<PathBuf>,
 }
@@ -132,6 +137,7 @@ impl Args {
             refused,
             json: self.json,
             pictures,
+            lettering: Lettering::load(self.language).map_err(Failure::work)?,
             #[cfg(feature = "dicom")]
             dicom_out: self.dicom_out,
         })
@@ -200,7 +206,7 @@ impl Plan {
     /// Scans a file and writes what was asked for besides.
     fn scan(&self, path: &Path) -> Done {
         let Device { model, board } = &self.device;
-        let mut scan = scan(path, Setting { model, board, policy: self.policy });
+        let mut scan = scan(path, Setting { model, board, policy: self.policy, on_stage: None });
         let drawn = scan.as_mut().ok().map(|scan| self.draw(scan));
         let record = record(path, &scan);
         let written = match (&scan, drawn) {
@@ -232,7 +238,7 @@ impl Plan {
     /// Draws the pictures that were asked for; what that takes counts for `scan`.
     fn draw(&self, scan: &mut Scan) -> Drawn {
         let Device { model, board } = &self.device;
-        let screen = self.pictures.screen.as_ref().map(|_| display::show(scan, model, board));
+        let screen = self.pictures.screen.as_ref().map(|_| display::show(scan, model, board, &self.lettering));
         let heatmap = self.pictures.heatmap.as_ref().map(|_| {
             let threshold = scan.finding.operating_point.threshold;
             let evidence = &scan.evidence;
