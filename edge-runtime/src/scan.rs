@@ -2,7 +2,7 @@
 
 use crate::board::Board;
 use crate::engine::EngineError;
-use crate::finding::{Answer, Decision, Finding, ImageInfo, ModelId, Outcome, Record, Refusal, Warning};
+use crate::finding::{Answer, Cause, Decision, Finding, ImageInfo, ModelId, Outcome, Record, Refusal, Warning};
 use crate::image::guard;
 use crate::image::preprocess::preprocess;
 use crate::image::source::{SourceFile, read_file};
@@ -36,6 +36,16 @@ pub struct Setting<'a> {
     pub board: &'a Board,
     /// What is done with radiographs that something speaks against.
     pub policy: Policy,
+    /// Is told each stage before it runs.
+    pub on_stage: Option<&'a (dyn Fn(Stage) + Sync)>,
+}
+
+impl Setting<'_> {
+    fn reaches(&self, stage: Stage) {
+        if let Some(tell) = self.on_stage {
+            tell(stage);
+        }
+    }
 }
 
 /// A finding, and what its pictures are made from.
@@ -59,15 +69,18 @@ pub struct Evidence {
 /// Reads, decodes, preprocesses and infers `path`.
 pub fn scan(path: &Path, setting: Setting) -> Result<Scan, ScanError> {
     let mut times = StageTimes::default();
+    setting.reaches(Stage::Read);
     let source = times.time(Stage::Read, || read_file(path))?;
     scan_source(source, times, setting)
 }
 
 /// As [`scan`], for a file in memory; `times` holds what reading it took.
 pub fn scan_source(source: SourceFile, mut times: StageTimes, setting: Setting) -> Result<Scan, ScanError> {
-    let Setting { model, board, policy } = setting;
+    let Setting { model, board, policy, .. } = setting;
     let contract = &model.contract;
+    setting.reaches(Stage::Decode);
     let radiograph = times.time(Stage::Decode, || guard::decode(&source.bytes))?;
+    setting.reaches(Stage::Preprocess);
     let frame = times.time(Stage::Preprocess, || preprocess(&radiograph.plane, &contract.input));
     let mut suitability = times.time(Stage::Preprocess, || suitability(&radiograph, &frame, contract));
     match (policy, suitability.warnings.first()) {
@@ -75,6 +88,7 @@ pub fn scan_source(source: SourceFile, mut times: StageTimes, setting: Setting) 
         (Policy::Ignore, _) => suitability.warnings.clear(),
         (Policy::Refuse | Policy::Warn, _) => {}
     }
+    setting.reaches(Stage::Infer);
     let inference = times.time(Stage::Infer, || model.infer(&frame))?;
     let point = &contract.operating_point;
     let probability = inference.probability;
@@ -120,11 +134,12 @@ pub fn record(path: &Path, scan: &Result<Scan, ScanError>) -> Record {
     match scan {
         Ok(scan) => Record::new(file, Outcome::Finding(scan.finding.clone().into())),
         Err(e) => {
-            let unsuitable = match e {
-                ScanError::Unsuitable(warning) => Some(*warning),
-                ScanError::Radiograph(_) | ScanError::Engine(_) => None,
+            let (cause, unsuitable) = match e {
+                ScanError::Unsuitable(warning) => (Cause::Unsuitable, Some(*warning)),
+                ScanError::Radiograph(e) => (e.cause(), None),
+                ScanError::Engine(_) => (Cause::EngineFailed, None),
             };
-            Record::new(file, Outcome::Refusal(Refusal { unsuitable, sentence: e.to_string() }))
+            Record::new(file, Outcome::Refusal(Refusal { cause, unsuitable, sentence: e.to_string() }))
         }
     }
 }

@@ -1,8 +1,12 @@
 //! The command line of `edge-runtime`: one file for each subcommand.
 
 mod bench;
+mod config;
+mod doctor;
+mod export;
 mod inspect;
 mod scan;
+mod ui;
 
 use crate::board::{Board, HOST};
 use crate::engine::Compute;
@@ -16,7 +20,7 @@ use std::process::ExitCode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  every image was read, everything was written
-  1  some images could not be read, or an output not written; the others were
+  1  some images could not be read, or an output not written; the others were; or a check of `doctor` failed
   2  the command line was not understood
   3  the model was refused
   4  `scan --policy refuse` refused some images; the others were read
@@ -42,6 +46,14 @@ enum Command {
     Bench(bench::Args),
     /// Show what a model is: contract, operating point, provenance, layers
     Inspect(inspect::Args),
+    /// Run the device: watch for radiographs, scan, show and keep them
+    Ui(ui::Args),
+    /// Write the findings that a device keeps as a table or JSON
+    Export(export::Args),
+    /// Check display, buttons, disk, clock, temperature and model, each with what to do
+    Doctor(doctor::Args),
+    /// Print the configuration with its defaults, or check one
+    Config(config::Args),
 }
 
 impl From<ModelError> for Failure {
@@ -92,5 +104,9 @@ pub fn main() -> ExitCode {
         Command::Scan(args) => scan::run(args, process),
         Command::Bench(args) => bench::run(args, process),
         Command::Inspect(args) => inspect::run(args, process),
+        Command::Ui(args) => ui::run(args, process),
+        Command::Export(args) => export::run(args, process),
+        Command::Doctor(args) => doctor::run(args, process),
+        Command::Config(args) => config::run(args, process),
     })
 }

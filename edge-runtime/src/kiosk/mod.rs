@@ -1,0 +1,12 @@
+//! The device as a workplace: radiographs arrive in a folder or on a stick, are scanned, shown and kept; three buttons
+//! do the rest. [`state`] is what the screen shows and what buttons do, [`run`] drives it.
+
+pub mod inbox;
+pub mod input;
+pub mod run;
+pub mod self_test;
+pub mod state;
+pub mod sticks;
+mod worker;
+
+pub use run::{Kiosk, KioskError, run};

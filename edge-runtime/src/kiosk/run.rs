@@ -1,0 +1,553 @@
+//! Drives the device: files to scans, scans to the log and the screen, buttons to what they ask.
+
+use super::inbox::Inbox;
+use super::input::Input;
+use super::self_test::{self, Outcome as TestOutcome};
+use super::state::{Request, Scanned, State};
+use super::sticks::{Mounts, Stick, Sticks};
+use super::worker::{Done, Report, Worker, beyond_limits};
+use crate::board::Board;
+use crate::config::{Config, Names};
+use crate::display::layout::Style;
+use crate::display::screens::{Check, Problem, Repeated, Step};
+use crate::display::text::{Language, Lettering, LetteringError};
+use crate::display::{Canvas, draw};
+use crate::finding::{Cause, ModelId, Outcome, Record};
+use crate::log::{AppendError, ClinicKey, Contents, Disk, Draft, Entry, KeyError, Limits, Log, OpenError};
+use crate::model::{Model, ModelError};
+use crate::panel::{PanelError, Shown};
+use crate::process::files::write_atomically;
+use crate::stages::Stage;
+use chrono::Utc;
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant, SystemTime};
+
+/// How often folders and sticks are looked at.
+const LOOK: Duration = Duration::from_millis(250);
+/// A file that looks damaged and is younger than this may not be whole yet.
+const YOUNG: Duration = Duration::from_secs(10);
+/// Files that wait for the scanner; more stay where they are until there is room.
+const MOST_QUEUED: usize = 20_000;
+/// How long each turn is shown of what a low panel shows in turns (seconds).
+const TURN_SECONDS: u64 = 3;
+/// The file in which the language that was chosen is kept.
+const LANGUAGE: &str = "language";
+/// The file that names what is being scanned.
+const IN_WORK: &str = "in-work";
+
+/// Why the kiosk cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum KioskError {
+    /// The panel cannot be used.
+    #[error(transparent)]
+    Panel(#[from] PanelError),
+    /// The strings cannot be set.
+    #[error(transparent)]
+    Lettering(#[from] LetteringError),
+    /// The log cannot be opened.
+    #[error("{folder}: {reason}")]
+    Log {
+        /// Its folder.
+        folder: PathBuf,
+        /// Why.
+        reason: OpenError,
+    },
+    /// There is no clinic's key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The model is refused.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+/// What a kiosk is made of.
+pub struct Kiosk<'a, D, M> {
+    /// What the clinic set.
+    pub config: &'a Config,
+    /// The board.
+    pub board: &'a Board,
+    /// Where findings are kept.
+    pub disk: D,
+    /// What mounts sticks; `None` where none are read.
+    pub mounts: Option<M>,
+    /// What it is shown on.
+    pub panel: Shown,
+    /// Buttons, keys and touches.
+    pub inputs: Receiver<Input>,
+}
+
+/// How a kiosk ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Somebody asked for the device to be switched off.
+    Off,
+    /// The program alone was ended.
+    Quit,
+}
+
+/// Runs a kiosk until it is switched off; `load` loads its model.
+pub fn run<D: Disk, M: Mounts>(
+    kiosk: Kiosk<D, M>,
+    load: impl Fn() -> Result<Model, ModelError>,
+    check: impl Fn(&Model) -> TestOutcome,
+) -> Result<End, KioskError> {
+    let Kiosk { config, board, disk, mounts, panel, inputs } = kiosk;
+    let folder = &config.findings.folder;
+    let language = kept_language(folder).unwrap_or(config.language);
+    let mut screen =
+        Screen { panel, lettering: Lettering::load(language)?, since: Instant::now(), shown: None, has_turns: false };
+    let mut state = State::new(language);
+    screen.show(&state)?;
+    let key = match config.findings.names {
+        Names::Hashed => Some(ClinicKey::open_or_create(&config.findings.key)?),
+        Names::Kept => None,
+    };
+    let limits = Limits::of_mebibytes(config.findings.keep_mib);
+    let (log, contents) =
+        Log::open(disk, limits).map_err(|reason| KioskError::Log { folder: folder.clone(), reason })?;
+    let problem = standing_problem(&contents);
+    state.has_problem(problem);
+    let mut findings = Findings::new(log, contents, key);
+    state.keeps(findings.latest());
+    state.starts(Step::LoadingModel);
+    screen.show(&state)?;
+    let model = load().inspect_err(|_| {
+        state.interrupt(Problem::ModelRefused);
+        let _ = screen.show(&state);
+    })?;
+    state.has_model(ModelId::of(&model));
+    let in_work = folder.join(IN_WORK);
+    findings.refuse_what_ended_the_last_run(&in_work, &mut state);
+    state.is_ready();
+    screen.show(&state)?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    let worker = Worker { model: &model, board, policy: config.policy, size: screen.panel.size(), in_work };
+    let (jobs, job_queue) = channel();
+    let (reports, reported) = channel();
+    let device = Device {
+        state,
+        screen,
+        findings,
+        sources: Sources {
+            inboxes: config.inbox.folders.iter().cloned().map(Inbox::new).collect(),
+            sticks: mounts.map(|mounts| Sticks::new(config.inbox.mounts.clone(), mounts)),
+            mounted: vec![],
+        },
+        queue: VecDeque::new(),
+        current: None,
+        jobs,
+        problem,
+        folder: folder.clone(),
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(move || worker.work(&job_queue, &reports));
+        device.run(&inputs, &reported, || check(&model))
+    })
+}
+
+/// What stays wrong with a device after it started.
+fn standing_problem(contents: &Contents) -> Option<Problem> {
+    if contents.damaged > 0 {
+        return Some(Problem::FindingsDamaged);
+    }
+    (!self_test::is_clock_set()).then_some(Problem::ClockUnset)
+}
+
+fn kept_language(folder: &Path) -> Option<Language> {
+    let text = std::fs::read_to_string(folder.join(LANGUAGE)).ok()?;
+    Language::ALL.iter().copied().find(|language| language.code() == text.trim())
+}
+
+/// The panel and the words on it.
+struct Screen {
+    panel: Shown,
+    lettering: Lettering,
+    /// From when on turns are counted.
+    since: Instant,
+    shown: Option<Instance>,
+    has_turns: bool,
+}
+
+/// What is shown, so that nothing is drawn twice.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Instance {
+    revision: u64,
+    language: Language,
+    turn: usize,
+}
+
+impl Screen {
+    fn show(&mut self, state: &State) -> Result<(), KioskError> {
+        let turn = (self.since.elapsed().as_secs() / TURN_SECONDS) as usize;
+        let is_shown = self.shown.is_some_and(|shown| {
+            let turns = if self.has_turns { turn } else { shown.turn };
+            shown == Instance { revision: state.revision(), language: self.lettering.language, turn: turns }
+        });
+        if is_shown {
+            return Ok(());
+        }
+        let size = self.panel.size();
+        let mut canvas = Canvas::new(size.width, size.height);
+        let style = Style { lettering: &self.lettering, palette: self.panel.palette(), turn };
+        let Ok(shortfall) = draw(&mut canvas, &state.screen(), style);
+        self.panel.show(canvas)?;
+        self.has_turns = shortfall.turns > 1;
+        self.shown = Some(Instance { revision: state.revision(), language: self.lettering.language, turn });
+        Ok(())
+    }
+}
+
+/// The findings that are kept, and what is known by them.
+struct Findings<D> {
+    log: Log<D>,
+    key: Option<ClinicKey>,
+    /// The entries that were there at the start, until the screen has them.
+    entries: Vec<Entry>,
+    /// The model of the last finding on an image, by the image's digest.
+    known: HashMap<String, String>,
+    /// When a file was last kept, by its reference; `None` for one that the decoder did not survive.
+    done: HashMap<String, Option<i64>>,
+}
+
+impl<D: Disk> Findings<D> {
+    fn new(log: Log<D>, contents: Contents, key: Option<ClinicKey>) -> Findings<D> {
+        let mut findings = Findings { log, key, entries: vec![], known: HashMap::new(), done: HashMap::new() };
+        contents.entries.iter().for_each(|entry| findings.learn(entry));
+        findings.entries = contents.entries;
+        findings
+    }
+
+    fn latest(&mut self) -> Vec<Entry> {
+        std::mem::take(&mut self.entries)
+    }
+
+    fn learn(&mut self, entry: &Entry) {
+        let is_fatal = match &entry.record.outcome {
+            Outcome::Finding(finding) => {
+                self.known.insert(finding.sha256.clone(), finding.model.digest.clone());
+                false
+            }
+            Outcome::Refusal(refusal) => refusal.cause == Cause::BeyondLimits,
+        };
+        let time = (!is_fatal && entry.is_clock_set).then_some(entry.time);
+        if is_fatal || time.is_some() {
+            self.done.insert(entry.record.file.clone(), time);
+        }
+    }
+
+    /// What stands for `path`, a file below `folder`, in the log.
+    fn reference(&self, path: &Path, folder: &Path) -> String {
+        let name = path.strip_prefix(folder).unwrap_or(path).to_string_lossy();
+        match &self.key {
+            Some(key) => key.reference(&name),
+            None => name.into_owned(),
+        }
+    }
+
+    /// True for a file that was scanned after it came to its folder: its content cannot be another one.
+    fn is_done(&self, path: &Path, folder: &Path) -> bool {
+        let came = std::fs::metadata(path).ok().and_then(|there| came(&there));
+        match (self.done.get(&self.reference(path, folder)), came) {
+            (Some(Some(kept)), Some(came)) => came < *kept,
+            _ => false,
+        }
+    }
+
+    /// True for a file whose name belongs to one that the decoder did not survive.
+    fn is_fatal(&self, reference: &str) -> bool {
+        self.done.get(reference) == Some(&None)
+    }
+
+    /// Whether the image of `record` was known.
+    fn repeated(&self, record: &Record) -> Option<Repeated> {
+        let Outcome::Finding(finding) = &record.outcome else { return None };
+        let model = self.known.get(&finding.sha256)?;
+        Some(if *model == finding.model.digest { Repeated::SameModel } else { Repeated::OtherModel })
+    }
+
+    fn keep(&mut self, reference: String, record: Record) -> Result<Entry, AppendError> {
+        let is_clock_set = self_test::is_clock_set();
+        let draft = Draft { time: Utc::now().timestamp(), is_clock_set, reference, record };
+        let entry = self.log.append(draft)?;
+        self.learn(&entry);
+        Ok(entry)
+    }
+
+    /// A file that ended the last run is refused from now on.
+    fn refuse_what_ended_the_last_run(&mut self, in_work: &Path, state: &mut State) {
+        let Ok(reference) = std::fs::read_to_string(in_work) else { return };
+        let record = beyond_limits(Path::new(&reference));
+        self.done.insert(reference.clone(), None);
+        if let Ok(entry) = self.keep(reference, record) {
+            state.keeps([entry]);
+            let _ = std::fs::remove_file(in_work);
+        }
+    }
+}
+
+/// When a file came to its folder, in seconds since 1970: what copying and renaming set and nobody else.
+#[cfg(unix)]
+fn came(there: &std::fs::Metadata) -> Option<i64> {
+    use std::os::unix::fs::MetadataExt;
+    Some(there.ctime())
+}
+
+#[cfg(not(unix))]
+fn came(_: &std::fs::Metadata) -> Option<i64> {
+    None
+}
+
+/// Where radiographs come from.
+struct Sources<M> {
+    inboxes: Vec<Inbox>,
+    sticks: Option<Sticks<M>>,
+    mounted: Vec<(Stick, Inbox)>,
+}
+
+/// A file that is to be scanned.
+#[derive(Debug, Clone)]
+struct Job {
+    path: PathBuf,
+    /// The folder that it came in.
+    folder: PathBuf,
+}
+
+/// A device that runs.
+struct Device<D, M> {
+    state: State,
+    screen: Screen,
+    findings: Findings<D>,
+    sources: Sources<M>,
+    queue: VecDeque<Job>,
+    current: Option<Job>,
+    jobs: Sender<(PathBuf, String)>,
+    /// What stays wrong, unless something worse comes.
+    problem: Option<Problem>,
+    folder: PathBuf,
+}
+
+impl<D: Disk, M: Mounts> Device<D, M> {
+    fn run(
+        mut self,
+        inputs: &Receiver<Input>,
+        reported: &Receiver<Report>,
+        check: impl Fn() -> TestOutcome,
+    ) -> Result<End, KioskError> {
+        let mut looked: Option<Instant> = None;
+        loop {
+            let now = Instant::now();
+            if looked.is_none_or(|last| now.duration_since(last) >= LOOK) {
+                looked = Some(now);
+                self.look(now);
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+            let pressed: Vec<Input> = self.screen.panel.pressed().into_iter().chain(inputs.try_iter()).collect();
+            for input in pressed {
+                if let Some(end) = self.input(input, &check)? {
+                    if let Some(sticks) = &mut self.sources.sticks {
+                        sticks.close();
+                    }
+                    return Ok(end);
+                }
+            }
+            self.screen.show(&self.state)?;
+            match reported.recv_timeout(LOOK / 5) {
+                Ok(Report::Stage(stage)) => self.state.reaches(stage),
+                Ok(Report::Done(done)) => self.done(*done)?,
+                Err(RecvTimeoutError::Timeout) => {}
+                // The worker lives as long as its jobs can come.
+                Err(RecvTimeoutError::Disconnected) => return Ok(End::Quit),
+            }
+        }
+    }
+
+    /// Looks for sticks and files, and gives the worker what is next.
+    fn look(&mut self, now: Instant) {
+        self.look_for_sticks();
+        let findings = &self.findings;
+        let mut found: Vec<Job> = Vec::new();
+        if self.queue.len() < MOST_QUEUED {
+            let of = |path, folder: &Path| Job { path, folder: folder.to_owned() };
+            for inbox in &mut self.sources.inboxes {
+                let folder = inbox.folder().to_owned();
+                let whole = inbox.poll(now, |path| findings.is_done(path, &folder));
+                found.extend(whole.into_iter().map(|path| of(path, &folder)));
+            }
+            for (stick, inbox) in &mut self.sources.mounted {
+                found.extend(inbox.poll(now, |_| false).into_iter().map(|path| of(path, &stick.mount)));
+            }
+        }
+        let waiting: usize = self.sources.inboxes.iter().map(Inbox::waiting).sum();
+        if self.current.is_none() && self.queue.is_empty() {
+            self.state.receives(found.len(), found.len() + waiting);
+        }
+        if !found.is_empty() {
+            self.state.queues(found.len());
+            self.queue.extend(found);
+        }
+        self.next();
+    }
+
+    fn look_for_sticks(&mut self) {
+        let Some(sticks) = &mut self.sources.sticks else { return };
+        let changes = sticks.poll();
+        for stick in changes.came {
+            self.sources.mounted.push((stick.clone(), Inbox::still(stick.mount)));
+        }
+        for (name, reason) in changes.refused {
+            eprintln!("edge-runtime: stick {name} cannot be read ({reason}): use one with a FAT file system");
+        }
+        for stick in changes.went {
+            self.sources.mounted.retain(|(mounted, _)| *mounted != stick);
+            let before = self.queue.len();
+            self.queue.retain(|job| job.folder != stick.mount);
+            let lost = before - self.queue.len();
+            let was_read = self.current.as_ref().is_some_and(|job| job.folder == stick.mount);
+            if lost > 0 || was_read {
+                self.state.gives_up(lost);
+                self.state.interrupt(Problem::StickRemoved);
+            }
+        }
+    }
+
+    /// Gives the worker its next file.
+    fn next(&mut self) {
+        while self.current.is_none() {
+            let Some(job) = self.queue.pop_front() else { return };
+            let reference = self.findings.reference(&job.path, &job.folder);
+            if self.findings.is_fatal(&reference) {
+                let record = beyond_limits(&job.path);
+                self.state.scanned(Scanned { record, pictures: None, repeated: None, problem: None });
+                continue;
+            }
+            if self.jobs.send((job.path.clone(), reference)).is_err() {
+                return;
+            }
+            self.current = Some(job);
+        }
+    }
+
+    /// What came of the file that was scanned.
+    fn done(&mut self, done: Done) -> Result<(), KioskError> {
+        let Some(job) = self.current.take() else { return Ok(()) };
+        let Done { path, mut record, pictures } = done;
+        if self.is_not_whole_yet(&job, &record) {
+            let inbox = self.sources.inboxes.iter_mut().find(|inbox| inbox.folder() == job.folder);
+            if let Some(inbox) = inbox {
+                inbox.give_back(&path, Instant::now());
+            }
+            self.state.gives_up(1);
+            self.next();
+            return Ok(());
+        }
+        let is_gone = !self.is_there(&job);
+        if is_gone && matches!(&record.outcome, Outcome::Refusal(_)) {
+            self.state.gives_up(1);
+            self.state.interrupt(Problem::StickRemoved);
+            self.next();
+            return Ok(());
+        }
+        let repeated = self.findings.repeated(&record);
+        self.time_screen(&mut record)?;
+        let problem = match repeated {
+            Some(Repeated::SameModel) => None,
+            _ => self.keep(&job, record.clone()),
+        };
+        self.state.has_problem(problem.or(self.problem));
+        self.state.scanned(Scanned { record, pictures, repeated, problem });
+        self.next();
+        Ok(())
+    }
+
+    /// A damaged file that has just come may still be written.
+    fn is_not_whole_yet(&self, job: &Job, record: &Record) -> bool {
+        let is_watched = self.sources.inboxes.iter().any(|inbox| inbox.folder() == job.folder);
+        let looks_cut = matches!(&record.outcome, Outcome::Refusal(refusal)
+            if matches!(refusal.cause, Cause::Damaged | Cause::Empty | Cause::NoImage));
+        let modified = std::fs::metadata(&job.path).and_then(|there| there.modified());
+        let age = modified.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
+        is_watched && looks_cut && age.is_some_and(|age| age < YOUNG)
+    }
+
+    /// Whether the stick or folder that the file came in is still there.
+    fn is_there(&self, job: &Job) -> bool {
+        let is_watched = self.sources.inboxes.iter().any(|inbox| inbox.folder() == job.folder);
+        is_watched || self.sources.mounted.iter().any(|(stick, _)| stick.mount == job.folder) && job.path.exists()
+    }
+
+    /// Counts what showing a finding takes for its latency.
+    fn time_screen(&mut self, record: &mut Record) -> Result<(), KioskError> {
+        let Outcome::Finding(finding) = &mut record.outcome else { return Ok(()) };
+        self.state.reaches(Stage::Render);
+        let mut times = finding.latency_ms;
+        let shown = times.time(Stage::Render, || self.screen.show(&self.state));
+        finding.latency_ms = times;
+        shown
+    }
+
+    /// Keeps a record; gives why it is not kept, if it is not.
+    fn keep(&mut self, job: &Job, record: Record) -> Option<Problem> {
+        let reference = self.findings.reference(&job.path, &job.folder);
+        match self.findings.keep(reference, record) {
+            Ok(entry) => {
+                self.state.keeps([entry]);
+                None
+            }
+            Err(e) => {
+                eprintln!("edge-runtime: {e}");
+                Some(match e {
+                    AppendError::Full => Problem::DiskFull,
+                    AppendError::Unwritable(_) | AppendError::TooLarge => Problem::DiskReadOnly,
+                })
+            }
+        }
+    }
+
+    fn input(&mut self, input: Input, check: &impl Fn() -> TestOutcome) -> Result<Option<End>, KioskError> {
+        if input == Input::Quit {
+            return Ok(Some(End::Quit));
+        }
+        let Some(button) = input.button() else { return Ok(None) };
+        match self.state.press(button) {
+            None => Ok(None),
+            Some(Request::Off) => Ok(Some(End::Off)),
+            Some(Request::Language(language)) => {
+                self.screen.lettering = Lettering::load(language)?;
+                let _ = write_atomically(&self.folder.join(LANGUAGE), language.code().as_bytes());
+                Ok(None)
+            }
+            Some(Request::SelfTest) => {
+                self.self_test(check)?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Runs the checks, each shown as it ends.
+    fn self_test(&mut self, check: &impl Fn() -> TestOutcome) -> Result<(), KioskError> {
+        let all = [Check::Display, Check::Buttons, Check::Disk, Check::Clock, Check::Temperature, Check::Model];
+        let mut checks: Vec<(Check, Option<bool>)> = all.into_iter().map(|check| (check, None)).collect();
+        for i in 0..checks.len() {
+            self.state.tests(checks.clone());
+            self.screen.show(&self.state)?;
+            let outcome = match checks[i].0 {
+                // This screen has been drawn, and a button was pressed to get here.
+                Check::Display | Check::Buttons => {
+                    TestOutcome { check: checks[i].0, passed: true, sentence: String::new() }
+                }
+                Check::Disk => self_test::disk(&self.folder),
+                Check::Clock => self_test::clock(),
+                Check::Temperature => self_test::temperature(),
+                Check::Model => check(),
+            };
+            if !outcome.passed {
+                eprintln!("edge-runtime: {}: {}", self_test::name(outcome.check), outcome.sentence);
+            }
+            checks[i].1 = Some(outcome.passed);
+        }
+        self.state.tests(checks);
+        Ok(())
+    }
+}
