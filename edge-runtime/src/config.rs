@@ -1,4 +1,5 @@
-//! What a clinic sets on its device: one TOML file. `edge-runtime config` prints it with its defaults and what each means.
+//! What a clinic sets on its device: one TOML file. `edge-runtime config` prints it with its defaults and what each
+//! means.
 
 use crate::board::HOST;
 use crate::display::text::Language;

@@ -1,6 +1,6 @@
 //! Shapes the strings of the screens (`strings/*.toml`) into the bitmaps that the device draws (`strings/*.prepared`):
-//! HarfBuzz's shaping by `harfrust`, the bidirectional algorithm by `unicode-bidi`, glyphs from the Noto fonts (SIL Open
-//! Font License 1.1; Debian's package `fonts-noto-core`). See docs/display.md.
+//! HarfBuzz's shaping by `harfrust`, the bidirectional algorithm by `unicode-bidi`, glyphs from the Noto fonts (SIL
+//! Open Font License 1.1; Debian's package `fonts-noto-core`). See docs/display.md.
 
 #![forbid(unsafe_code)]
 

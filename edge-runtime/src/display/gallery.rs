@@ -1,5 +1,6 @@
 //! Every screen on every panel in every language, as golden pictures: `golden/screens/PANEL-LANGUAGE.png` holds all
-//! screens of a panel in a language, one below the other, with every turn of those that take turns. After a change look at them, then run the test with
+//! screens of a panel in a language, one below the other, with every turn of those that take turns. After a change look
+//! at them, then run the test with
 //! `HILUM_APPROVE=1`; where one differs, the difference is written beside the test's other outputs.
 
 use super::layout::full_picture_side;

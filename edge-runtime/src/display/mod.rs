@@ -1,6 +1,6 @@
-//! What the device's display shows: screens ([`screens`]) say a [`page::Page`], [`layout`] gives it a place on a panel of
-//! any size in any language, and it is drawn to any `embedded-graphics` target: a panel, or [`Canvas`], which becomes a
-//! PNG.
+//! What the device's display shows: screens ([`screens`]) say a [`page::Page`], [`layout`] gives it a place on a panel
+//! of any size in any language, and it is drawn to any `embedded-graphics` target: a panel, or [`Canvas`], which
+//! becomes a PNG.
 
 mod annotated;
 mod canvas;

@@ -38,7 +38,8 @@ impl Input {
     }
 }
 
-/// Reads keys from lines of standard input: `left` or `b`, `middle` or `n`, `right` or `m`, `quit` or `q`. Ends with it.
+/// Reads keys from lines of standard input: `left` or `b`, `middle` or `n`, `right` or `m`, `quit` or `q`. Ends with
+/// it.
 pub fn read_lines(lines: impl BufRead, to: &Sender<Input>) {
     for line in lines.lines().map_while(Result::ok) {
         let input = match line.trim() {
@@ -54,8 +55,8 @@ pub fn read_lines(lines: impl BufRead, to: &Sender<Input>) {
     }
 }
 
-/// Reads every input device that has such keys; gives how many there are. Each is read by a thread of its own, which ends
-/// when the device is unplugged.
+/// Reads every input device that has such keys; gives how many there are. Each is read by a thread of its own, which
+/// ends when the device is unplugged.
 #[cfg(all(feature = "panels", target_os = "linux"))]
 pub fn read_devices(to: &Sender<Input>) -> usize {
     devices::read(to)

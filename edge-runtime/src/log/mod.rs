@@ -1,4 +1,5 @@
-//! The findings that a device keeps: an append-only log that a cut of power at any moment leaves readable. The format is
+//! The findings that a device keeps: an append-only log that a cut of power at any moment leaves readable. The format
+//! is
 //! `docs/findings-log.md`.
 //!
 //! An entry is on the disk, synced, before [`Log::append`] returns: only then may a screen say that it is kept. After a

@@ -6,8 +6,8 @@ use sha2::Sha256;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-/// A clinic's key. A reference is made from a file's name with it (HMAC-SHA-256, RFC 2104): without the key no name can be
-/// tried, with it a name that is known leads to its findings.
+/// A clinic's key. A reference is made from a file's name with it (HMAC-SHA-256, RFC 2104): without the key no name can
+/// be tried, with it a name that is known leads to its findings.
 #[derive(Clone)]
 pub struct ClinicKey([u8; 32]);
 

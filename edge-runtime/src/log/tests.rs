@@ -40,8 +40,8 @@ fn run(disk: SimulatedDisk, count: i64) -> (SimulatedDisk, i64) {
     (log.disk, kept)
 }
 
-/// The power is cut at every byte and call of nine appends, and what was not synced meets every fate; then again at every
-/// step of recovering and going on.
+/// The power is cut at every byte and call of nine appends, and what was not synced meets every fate; then again at
+/// every step of recovering and going on.
 #[test]
 fn a_cut_at_any_byte_loses_nothing_that_was_kept() {
     let mut states = 0;

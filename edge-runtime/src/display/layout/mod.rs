@@ -1,9 +1,9 @@
 //! Places for a [`Page`] on a panel of any size.
 //!
-//! From top to bottom: mark and headline, picture and blocks beside one another, the foot, the buttons. Sizes of letters
-//! are tried from the largest to the smallest; where even that leaves no room, optional blocks stay away, the last first.
-//! Blocks that every panel shows take turns on one that is too low for them.
-//! In languages that run from right to left everything but figures and pictures is mirrored.
+//! From top to bottom: mark and headline, picture and blocks beside one another, the foot, the buttons. Sizes of
+//! letters are tried from the largest to the smallest; where even that leaves no room, optional blocks stay away, the
+//! last first. Blocks that every panel shows take turns on one that is too low for them. In languages that run from
+//! right to left everything but figures and pictures is mirrored.
 
 mod blocks;
 
@@ -238,8 +238,8 @@ impl<'a, D: DrawTarget<Color = Rgb565>> Placing<'a, D> {
         Ok(())
     }
 
-    /// The foot on as few lines as it fits. A low panel has no room for it beside whole sentences: there its short form is
-    /// given back, to take turns with them.
+    /// The foot on as few lines as it fits. A low panel has no room for it beside whole sentences: there its short form
+    /// is given back, to take turns with them.
     fn foot(&mut self, foot: Option<Key>, beside: Beside, area: &mut Area) -> Result<Option<Key>, D::Error> {
         let Some(key) = foot else { return Ok(None) };
         if self.is_low() && beside == Beside::Text {
@@ -262,8 +262,8 @@ impl<'a, D: DrawTarget<Color = Rgb565>> Placing<'a, D> {
         Ok(None)
     }
 
-    /// Mark and headline: the largest letters that fit on one line, else the smallest on two. Where no letters fit beside
-    /// the mark, it stands below them.
+    /// Mark and headline: the largest letters that fit on one line, else the smallest on two. Where no letters fit
+    /// beside the mark, it stands below them.
     fn headline(&mut self, page: &Page, area: &mut Area) -> Result<(), D::Error> {
         let gap = 2 * self.gap;
         let beside = |px: u16| u32::from(px) * 9 / 10 + gap;

@@ -62,8 +62,8 @@ impl Lettering {
         self.prepared.faces.iter().find(|face| face.role == role && face.px == px)
     }
 
-    /// The string `key` with `values` in lines of at most `width` pixels; `None` where a word is wider. Values consist of
-    /// [`FIGURES`].
+    /// The string `key` with `values` in lines of at most `width` pixels; `None` where a word is wider. Values consist
+    /// of [`FIGURES`].
     pub fn set(&self, key: Key, values: &[String], px: u16, width: u32) -> Option<Block<'_>> {
         let face = self.face(key.role(), px)?;
         let pieces = self.prepared.strings.get(key as usize)?;

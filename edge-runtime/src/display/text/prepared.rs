@@ -125,8 +125,8 @@ pub struct Glyph<'a> {
     pub runs: &'a [u8],
 }
 
-/// Runs of equal alpha (0 to 15): a byte is the alpha in the high half and the length, 1 to 15, in the low one; with the
-/// low half 0 the next byte is the length less 16.
+/// Runs of equal alpha (0 to 15): a byte is the alpha in the high half and the length, 1 to 15, in the low one; with
+/// the low half 0 the next byte is the length less 16.
 pub fn pack(alpha: impl IntoIterator<Item = u8>) -> Vec<u8> {
     const LONGEST: usize = 255 + 16;
     let mut runs = Vec::new();
