@@ -202,24 +202,43 @@ fn sheet(width: u32, height: u32, is_mono: bool, language: Language) -> Picture 
 
 #[test]
 fn screens_look_as_they_were_approved() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/screens");
     let mut different = Vec::new();
     for (width, height, is_mono) in PANELS {
         for language in Language::ALL {
-            let got = sheet(width, height, is_mono, *language);
-            let name = format!("{width}x{height}-{}.png", language.code());
-            let path = format!("{folder}/{name}");
-            if std::env::var_os("HILUM_APPROVE").is_some() {
-                std::fs::create_dir_all(folder).unwrap();
-                std::fs::write(&path, smallest_png(&got)).unwrap();
-            }
-            let want = ::image::open(&path).expect("golden pictures are in golden/screens").into_rgb8();
-            if *want.as_raw() != got.rgb {
-                different.push(difference(&want, &got, &name));
-            }
+            let name = format!("golden/screens/{width}x{height}-{}.png", language.code());
+            different.extend(difference(&sheet(width, height, is_mono, *language), &name));
         }
     }
+    different.extend(difference(&overview(), "../docs/screens.png"));
     assert!(different.is_empty(), "look at these, then HILUM_APPROVE=1:\n{}", different.join("\n"));
+}
+
+/// Some screens of a panel, a row a language: the picture of the README.
+fn overview() -> Picture {
+    let [width, height, gap] = [320, 240, 8];
+    let material = Material::new(Size::new(width, height));
+    let refusal = &material.refusals[1];
+    let result = |i: usize| {
+        let (finding, picture) = (&material.findings[i].1, material.small.as_ref());
+        let [repeated, problem] = [None, None];
+        Screen::Result(ResultView { finding, picture, has_map: true, has_next: false, repeated, problem })
+    };
+    let ready = Screen::Ready { kept: 12, problem: None };
+    let screens = [ready, result(0), result(1), result(2), Screen::NotRead { refusal, has_next: false }];
+    let columns = screens.len() as u32;
+    let rows = Language::ALL.len() as u32;
+    let mut whole = Canvas::new(columns * (width + gap) - gap, rows * (height + gap) - gap);
+    let Ok(()) = whole.clear(Rgb565::new(12, 24, 12));
+    for (row, language) in Language::ALL.iter().enumerate() {
+        let lettering = Lettering::load(*language).unwrap();
+        let style = Style { lettering: &lettering, palette: Palette { is_mono: false }, turn: 0 };
+        for (column, screen) in screens.iter().enumerate() {
+            let corner = Point::new(column as i32 * (width + gap) as i32, row as i32 * (height + gap) as i32);
+            let area = embedded_graphics::primitives::Rectangle::new(corner, Size::new(width, height));
+            let Ok(_) = draw(&mut whole.cropped(&area), screen, style);
+        }
+    }
+    whole.to_picture()
 }
 
 /// The picture with a palette where it has few colours, as small as PNG makes it.
@@ -247,13 +266,22 @@ fn smallest_png(picture: &Picture) -> Vec<u8> {
     bytes
 }
 
-/// Writes what is there, with what differs in red; gives its path.
-fn difference(want: &::image::RgbImage, got: &Picture, name: &str) -> String {
-    let path = std::env::temp_dir().join(format!("hilum-different-{name}"));
+/// Holds `got` to the golden picture `name`, a path from the crate on. Where they differ, writes what is there with what
+/// differs in red, and gives its path.
+fn difference(got: &Picture, name: &str) -> Option<String> {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if std::env::var_os("HILUM_APPROVE").is_some() {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        std::fs::write(&golden, smallest_png(got)).unwrap();
+    }
+    let want = ::image::open(&golden).map(::image::DynamicImage::into_rgb8).unwrap_or_default();
+    if *want.as_raw() == got.rgb {
+        return None;
+    }
     let wanted = want.as_raw().as_chunks::<3>().0.iter().map(Some).chain(std::iter::repeat(None));
     let pixels = got.rgb.as_chunks::<3>().0.iter().zip(wanted);
     let rgb = pixels.flat_map(|(got, want)| if want == Some(got) { got.map(|v| v / 3) } else { [255, 0, 0] }).collect();
-    let picture = Picture { rgb, ..*got };
-    std::fs::write(&path, smallest_png(&picture)).unwrap();
-    path.display().to_string()
+    let path = std::env::temp_dir().join(format!("hilum-different-{}", golden.file_name().unwrap().display()));
+    std::fs::write(&path, smallest_png(&Picture { rgb, ..*got })).unwrap();
+    Some(path.display().to_string())
 }
