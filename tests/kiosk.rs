@@ -225,3 +225,20 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     assert_eq!((&of("model")["passed"], &of("disk")["passed"]), (&true.into(), &false.into()));
     assert!(of("disk")["sentence"].as_str().unwrap().contains("check its permissions"));
 }
+
+#[test]
+fn a_budget_that_is_enforced_has_an_exit_code_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let board = ok("boards", &["show", "host", "--json"], folder.path());
+    let board: serde_json::Value = serde_json::from_str(&board).unwrap();
+    assert_eq!(board["display"]["kind"], "png");
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("../boards/host.toml")).unwrap();
+    let (head, _) = text.split_once("[budget_ms]").unwrap();
+    let stages = ["read", "decode", "preprocess", "infer", "explain", "render"].map(|s| format!("{s} = 0.0001\n"));
+    std::fs::write(folder.path().join("hurry.toml"), format!("{head}[budget_ms]\n{}", stages.concat())).unwrap();
+    let phantom = phantom();
+    let scan = ["scan", phantom.to_str().unwrap(), "--board", "hurry.toml"];
+    let r = run("edge-runtime", &scan, folder.path());
+    assert!(r.code == Some(0) && r.stdout.contains("OVER the 0 ms budget"), "{}", r.stdout);
+    assert_eq!(run("edge-runtime", &[&scan[..], &["--enforce-budget"]].concat(), folder.path()).code, Some(5));
+}

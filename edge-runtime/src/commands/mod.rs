@@ -24,11 +24,14 @@ Exit codes:
   2  the command line was not understood
   3  the model was refused
   4  `scan --policy refuse` refused some images; the others were read
+  5  `scan --enforce-budget`: an image took longer than the board has for it
 
 HILUM_KERNEL=NAME forces one of the integer kernels (see `inspect`).";
 
 /// Exit code where a policy refused images.
 const UNSUITABLE: u8 = 4;
+/// Exit code where a budget was to be kept and was not.
+const LATE: u8 = 5;
 
 /// Reads chest radiographs for signs of pneumonia, on this machine alone.
 #[derive(Parser)]

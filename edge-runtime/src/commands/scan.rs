@@ -1,6 +1,6 @@
 //! `edge-runtime scan`.
 
-use super::{Device, DeviceArgs, UNSUITABLE};
+use super::{Device, DeviceArgs, LATE, UNSUITABLE};
 use crate::display;
 use crate::display::text::{Language, Lettering};
 use crate::explain::{Heat, overlay};
@@ -43,6 +43,9 @@ pub struct Args {
     /// Images that are scanned at once; 0 is one for each processor. Each is timed as it runs, beside the others
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     jobs: u32,
+    /// End with exit code 5 where an image took longer than the board has for it
+    #[arg(long)]
+    enforce_budget: bool,
     /// One line of JSON for each image
     #[arg(long)]
     json: bool,
@@ -72,6 +75,7 @@ struct Plan {
     /// Paths that give no file, each with the reason.
     refused: Vec<(PathBuf, String)>,
     json: bool,
+    enforce_budget: bool,
     pictures: Pictures,
     lettering: Lettering,
     #[cfg(feature = "dicom")]
@@ -136,6 +140,7 @@ impl Args {
             files,
             refused,
             json: self.json,
+            enforce_budget: self.enforce_budget,
             pictures,
             lettering: Lettering::load(self.language).map_err(Failure::work)?,
             #[cfg(feature = "dicom")]
@@ -162,6 +167,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let progress = Reporter::new(plan.files.len() < 2);
     let mut failed = plan.refused.len();
     let mut unsuitable = false;
+    let mut late = false;
     for (path, why) in &plan.refused {
         let record = Record::refused(path.display().to_string(), why.clone());
         plan.report(&record, &progress)?;
@@ -186,7 +192,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
                 }
             }
             match &done.record.outcome {
-                Outcome::Finding(_) => {}
+                Outcome::Finding(finding) => late |= !finding.within_budget(),
                 Outcome::Refusal(refusal) if refusal.unsuitable.is_some() => unsuitable = true,
                 Outcome::Refusal(_) => failed += 1,
             }
@@ -196,6 +202,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
         },
     )?;
     Ok(match (failed, unsuitable) {
+        (0, false) if late && plan.enforce_budget => LATE,
         (0, false) => 0,
         (0, true) => UNSUITABLE,
         _ => 1,

@@ -220,8 +220,8 @@ fn overview() -> Picture {
     let refusal = &material.refusals[1];
     let result = |i: usize| {
         let (finding, picture) = (&material.findings[i].1, material.small.as_ref());
-        let [repeated, problem] = [None, None];
-        Screen::Result(ResultView { finding, picture, has_map: true, has_next: false, repeated, problem })
+        let plain = ResultView { finding, picture, has_map: true, has_next: false, repeated: None, problem: None };
+        Screen::Result(plain)
     };
     let ready = Screen::Ready { kept: 12, problem: None };
     let screens = [ready, result(0), result(1), result(2), Screen::NotRead { refusal, has_next: false }];

@@ -1,7 +1,8 @@
 //! A plane of 8-bit grey.
 
-use fast_image_resize::images::{Image, ImageRef};
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::U8;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 
 /// Grey levels of a picture, row by row; black = 0 as on a radiograph's air.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,13 +50,14 @@ impl GreyPlane {
         if part == self.whole() && (self.width, self.height) == (width, height) {
             return self.clone();
         }
-        let from = ImageRef::new(self.width, self.height, &self.pixels, PixelType::U8)
+        let from = TypedImageRef::<U8>::from_buffer(self.width, self.height, &self.pixels)
             .expect("a plane holds width × height bytes");
-        let mut to = Image::new(width, height, PixelType::U8);
+        let mut pixels = vec![0; (width * height) as usize];
+        let mut to = TypedImage::<U8>::from_buffer(width, height, &mut pixels).expect("as many bytes");
         let filter = ResizeAlg::Convolution(FilterType::Bilinear);
         let options = ResizeOptions::new().resize_alg(filter).crop(part.left, part.top, part.width, part.height);
-        Resizer::new().resize(&from, &mut to, &options).expect("equal pixel types and a crop inside the image");
-        GreyPlane { width, height, pixels: to.into_vec() }
+        Resizer::new().resize_typed(&from, &mut to, &options).expect("a crop inside the image");
+        GreyPlane { width, height, pixels }
     }
 
     /// How many pixels have each grey level.
