@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tests::{assert_sentence, binary, json, ok, run};
 
 /// A device that runs in a folder of its own.
@@ -153,11 +153,16 @@ fn a_file_that_ended_the_program_is_refused_from_then_on() {
     let reference = device.wait_for_findings(1)[0]["file"].as_str().unwrap().to_owned();
     device.child.kill().unwrap();
     device.child.wait().unwrap();
-    std::fs::write(device.path("findings/in-work"), &reference).unwrap();
-    std::fs::write(device.path("inbox/a.jpeg"), b"\xff\xd8\xff\xe0 another image").unwrap();
+    let image = device.path("inbox/a.jpeg");
+    std::fs::write(&image, b"\xff\xd8\xff\xe0 another image").unwrap();
+    let there = std::fs::metadata(&image).unwrap();
+    let changed = there.modified().unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
+    let in_work = format!("{}\n{}\n{changed}\n2\n{reference}\n", boot.trim(), there.len());
+    std::fs::write(device.path("findings/in-work"), in_work).unwrap();
     (device.child, device.keys) = start(device.folder.path(), &[]);
     let findings = device.wait_for_findings(2);
-    assert_eq!((&findings[1]["file"], &findings[1]["refusal"]["cause"]), (&reference.into(), &"beyond-limits".into()));
+    assert_eq!((&findings[1]["file"], &findings[1]["refusal"]["cause"]), (&reference.into(), &"decoder-failed".into()));
     assert!(!device.path("findings/in-work").exists());
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(device.findings().len(), 2, "it is not opened again");

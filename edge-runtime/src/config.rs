@@ -137,8 +137,8 @@ impl Config {
         if !(1..=64).contains(&self.threads) {
             return Err(("threads", format!("threads = {}: 1 to 64", self.threads)));
         }
-        if !(1..=1024).contains(&self.findings.keep_mib) {
-            return Err(("keep_mib", format!("keep_mib = {}: 1 to 1024", self.findings.keep_mib)));
+        if !(1..=64).contains(&self.findings.keep_mib) {
+            return Err(("keep_mib", format!("keep_mib = {}: 1 to 64", self.findings.keep_mib)));
         }
         if self.board.is_empty() {
             return Err(("board", format!("board is empty: `{HOST}`, or a name of `boards list`")));
@@ -148,8 +148,10 @@ impl Config {
 
     /// Refuses to keep findings in a folder that is watched, and to watch one in which they are kept.
     pub fn check_folders(&self) -> Result<(), String> {
-        let folder = &self.findings.folder;
-        match self.inbox.folders.iter().any(|inbox| inbox.starts_with(folder) || folder.starts_with(inbox)) {
+        let real = |path: &PathBuf| std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let folder = real(&self.findings.folder);
+        let inboxes = self.inbox.folders.iter().map(real);
+        match inboxes.into_iter().any(|inbox| inbox.starts_with(&folder) || folder.starts_with(&inbox)) {
             true => Err("a watched folder and the folder of the findings lie within one another".into()),
             false => Ok(()),
         }

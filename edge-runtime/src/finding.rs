@@ -66,6 +66,8 @@ pub enum Cause {
     NoStructure,
     /// Decoding took more memory or time than it may.
     BeyondLimits,
+    /// The decoder did not survive the file.
+    DecoderFailed,
     /// The network failed.
     EngineFailed,
     /// The policy refuses what speaks against the radiograph.

@@ -57,13 +57,18 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
         Ok(model) => self_test::model(&model, |compute| load(path, compute)),
         Err(e) => Outcome { check: Check::Model, passed: false, sentence: e.to_string() },
     };
-    let contents = Folder::existing(config.findings.folder.clone()).ok().and_then(|folder| Log::read(&folder).ok());
-    let contents = contents.unwrap_or_default();
+    let opened = Folder::existing(config.findings.folder.clone()).map(|folder| Log::read(&folder));
+    let (contents, unread) = match opened {
+        Ok(Ok(contents)) => (contents, None),
+        Ok(Err(e)) => (Contents::default(), Some(e.to_string())),
+        // The check of the disk says it.
+        Err(_) => (Contents::default(), None),
+    };
     let (to, _inputs) = channel();
     let checks = vec![
         display(&board),
         self_test::buttons(input::read_devices(&to)),
-        disk(&config, &contents),
+        disk(&config, &contents, unread),
         self_test::clock(),
         self_test::temperature(),
         model,
@@ -95,14 +100,18 @@ fn display(board: &Board) -> Outcome {
     }
 }
 
-fn disk(config: &Config, contents: &Contents) -> Outcome {
+fn disk(config: &Config, contents: &Contents, unread: Option<String>) -> Outcome {
     let outcome = self_test::disk(&config.findings.folder);
-    if outcome.passed && contents.damaged > 0 {
-        let damaged = contents.damaged;
-        let sentence = format!("{damaged} bytes of the findings are damaged: export the others and replace the card");
-        return Outcome { passed: false, sentence, ..outcome };
+    let Contents { damaged, unreadable, .. } = contents;
+    let lost = contents.has_lost().then(|| {
+        format!(
+            "{damaged} bytes and {unreadable} files of the findings are damaged: export the others, replace the card"
+        )
+    });
+    match unread.or(lost) {
+        Some(sentence) if outcome.passed => Outcome { passed: false, sentence, ..outcome },
+        _ => outcome,
     }
-    outcome
 }
 
 fn latency(contents: &Contents) -> Option<Latency> {

@@ -34,7 +34,8 @@ pub fn run(args: Args, _: Process) -> Result<u8, Failure> {
     };
     let opened = Folder::existing(folder.clone())
         .with_context(|| format!("{}: the folder of the findings cannot be read", folder.display()))?;
-    let Contents { mut entries, damaged, torn } = Log::read(&opened).with_context(|| folder.display().to_string())?;
+    let Contents { mut entries, damaged, torn, unreadable } =
+        Log::read(&opened).with_context(|| folder.display().to_string())?;
     if let Some(name) = &args.file {
         let reference = ClinicKey::open(&key).map_err(Failure::work)?.reference(name);
         entries.retain(|entry| entry.record.file == reference || entry.record.file == *name);
@@ -52,7 +53,14 @@ pub fn run(args: Args, _: Process) -> Result<u8, Failure> {
         None => output::line(text.trim_end())?,
     }
     if torn > 0 {
-        eprintln!("edge-runtime: the last entry was cut ({torn} bytes): it had not been shown as kept");
+        eprintln!(
+            "edge-runtime: the last {torn} bytes hold no whole entry: the power was cut while it was written, or it is \
+             damaged"
+        );
+    }
+    if unreadable > 0 {
+        let lost = anyhow!("{unreadable} files of the findings cannot be read: copy the card, the others are here");
+        return Err(Failure::work(lost));
     }
     if damaged > 0 {
         let lost =

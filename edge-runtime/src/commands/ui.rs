@@ -11,7 +11,7 @@ use crate::log::Folder;
 use crate::panel::Shown;
 use crate::process::{Failure, Process};
 use anyhow::{Context, anyhow};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 
 #[derive(clap::Args)]
@@ -55,7 +55,6 @@ impl Args {
             config.board = board.clone();
         }
         config.language = self.language.unwrap_or(config.language);
-        config.check_folders().map_err(|reason| Failure::usage(anyhow!(reason)))?;
         Ok(config)
     }
 }
@@ -69,6 +68,16 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     }
     let folder = config.findings.folder.clone();
     let disk = Folder::create(folder.clone()).with_context(|| format!("{} cannot be made", folder.display()))?;
+    // Now that they are there, by whatever links and dots they are named.
+    config.check_folders().map_err(|reason| Failure::usage(anyhow!(reason)))?;
+    let shown_in = args.screen.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if let Ok(shown_in) = std::fs::canonicalize(shown_in)
+        && config.inbox.folders.iter().any(|inbox| std::fs::canonicalize(inbox).is_ok_and(|i| shown_in.starts_with(i)))
+    {
+        return Err(Failure::usage(anyhow!(
+            "--screen lies in a watched folder: it would be scanned; give another place"
+        )));
+    }
     let panel = Shown::open(&board.display, &args.screen).map_err(Failure::work)?;
     let (to, inputs) = channel();
     let devices = input::read_devices(&to);

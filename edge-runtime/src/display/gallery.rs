@@ -100,9 +100,13 @@ impl Material {
         screens.push(view(first, Some(Repeated::OtherModel), Some(Problem::DiskFull)));
         screens.push(Screen::Picture { picture: &self.full, with_map: true });
         let refusals = self.refusals.iter().filter(|r| all || matches!(r.cause, Cause::BeyondLimits));
-        screens.extend(refusals.map(|refusal| Screen::NotRead { refusal, has_next: true }));
+        screens.extend(refusals.map(|refusal| Screen::NotRead { refusal, has_next: true, problem: None }));
         if !all {
-            screens.extend(self.refusals.last().map(|refusal| Screen::NotRead { refusal, has_next: false }));
+            screens.extend(self.refusals.last().map(|refusal| Screen::NotRead {
+                refusal,
+                has_next: false,
+                problem: None,
+            }));
         }
         screens.extend([
             Screen::Findings { rows: &self.past, selected: 5 },
@@ -118,7 +122,7 @@ impl Material {
         if all {
             let problems = [Problem::DiskFull, Problem::DiskReadOnly, Problem::FindingsDamaged];
             screens.extend(problems.map(Screen::Problem));
-            screens.extend([Problem::ModelRefused, Problem::ClockUnset].map(Screen::Problem));
+            screens.extend([Problem::ModelRefused, Problem::ClockUnset, Problem::StickUnreadable].map(Screen::Problem));
             screens.extend(Stage::ALL.iter().map(|stage| Screen::Scanning { stage: *stage, done: 9_998, of: 10_000 }));
             screens.extend([Step::OpeningFindings, Step::Checking].map(Screen::Starting));
         }
@@ -224,7 +228,7 @@ fn overview() -> Picture {
         Screen::Result(plain)
     };
     let ready = Screen::Ready { kept: 12, problem: None };
-    let screens = [ready, result(0), result(1), result(2), Screen::NotRead { refusal, has_next: false }];
+    let screens = [ready, result(0), result(1), result(2), Screen::NotRead { refusal, has_next: false, problem: None }];
     let columns = screens.len() as u32;
     let rows = Language::ALL.len() as u32;
     let mut whole = Canvas::new(columns * (width + gap) - gap, rows * (height + gap) - gap);
@@ -266,8 +270,8 @@ fn smallest_png(picture: &Picture) -> Vec<u8> {
     bytes
 }
 
-/// Holds `got` to the golden picture `name`, a path from the crate on. Where they differ, writes what is there with what
-/// differs in red, and gives its path.
+/// Holds `got` to the golden picture `name`, a path from the crate on. Where they differ, writes what is there with
+/// what differs in red, and gives its path.
 fn difference(got: &Picture, name: &str) -> Option<String> {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     if std::env::var_os("HILUM_APPROVE").is_some() {

@@ -64,6 +64,8 @@ impl Block {
 pub enum Content {
     /// A string with its values, which are figures.
     Text(Key, Vec<String>),
+    /// Figures alone.
+    Figures(String),
     /// Names and digests, in ASCII; other characters become question marks.
     Ascii(String),
     /// A probability beside the operating point and the band without answer.

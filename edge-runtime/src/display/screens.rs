@@ -7,6 +7,7 @@ use super::text::{Key, Language};
 use crate::finding::{Answer, Cause, Finding, ModelId, Refusal, Warning};
 use crate::image::Picture;
 use crate::stages::Stage;
+use chrono::{DateTime, Utc};
 
 /// A screen.
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +52,8 @@ pub enum Screen<'a> {
         refusal: &'a Refusal,
         /// Whether there is another result.
         has_next: bool,
+        /// What became of the refusal, where it is not kept.
+        problem: Option<Problem>,
     },
     /// What was found so far.
     Findings {
@@ -206,6 +209,8 @@ pub enum Problem {
     ClockUnset,
     /// The stick was pulled while files were read from it.
     StickRemoved,
+    /// The stick, or a folder, cannot be read.
+    StickUnreadable,
 }
 
 impl Problem {
@@ -218,6 +223,7 @@ impl Problem {
             Problem::ModelRefused => [Key::ModelRefused, Key::CallEngineer],
             Problem::ClockUnset => [Key::ClockUnset, Key::CallEngineer],
             Problem::StickRemoved => [Key::StickRemoved, Key::InsertAgain],
+            Problem::StickUnreadable => [Key::StickUnreadable, Key::CallEngineer],
         }
     }
 }
@@ -232,7 +238,7 @@ impl<'a> Screen<'a> {
             Screen::Scanning { stage, done, of } => scanning(*stage, *done, *of),
             Screen::Result(view) => result(view),
             Screen::Picture { with_map, .. } => picture(*with_map),
-            Screen::NotRead { refusal, has_next } => not_read(refusal, *has_next),
+            Screen::NotRead { refusal, has_next, problem } => not_read(refusal, *has_next, *problem),
             Screen::Findings { rows, selected } => findings(rows, *selected),
             Screen::Menu { selected } => menu(*selected),
             Screen::Languages { selected } => languages(*selected),
@@ -357,6 +363,9 @@ fn result<'a>(view: &ResultView<'a>) -> Page<'a> {
         Repeated::OtherModel => Key::OtherModelBefore,
     });
     blocks.extend(known.map(|key| Block::optional(Content::text(key), Tone::Dim)));
+    let time = DateTime::<Utc>::from_timestamp(finding.time, 0).unwrap_or_default();
+    let time = time.format("%Y-%m-%d %H:%M:%S").to_string();
+    blocks.push(Block::optional(Content::Figures(time), Tone::Dim));
     blocks.push(latency(finding));
     let point = vec![format!("{:.0}", threshold * 100.0)];
     blocks.push(Block::optional(Content::Text(Key::OperatingPoint, point), Tone::Dim));
@@ -417,7 +426,7 @@ fn picture(with_map: bool) -> Page<'static> {
     }
 }
 
-fn not_read(refusal: &Refusal, has_next: bool) -> Page<'static> {
+fn not_read(refusal: &Refusal, has_next: bool, problem: Option<Problem>) -> Page<'static> {
     let [why, advice] = match refusal.cause {
         Cause::Unreadable => [Key::Unreadable, Key::CopyAgain],
         Cause::Damaged => [Key::Damaged, Key::CopyAgain],
@@ -426,13 +435,14 @@ fn not_read(refusal: &Refusal, has_next: bool) -> Page<'static> {
         Cause::Unsupported => [Key::Unsupported, Key::ExportAgain],
         Cause::TooLarge => [Key::TooLarge, Key::ExportSmaller],
         Cause::NoStructure => [Key::NoStructure, Key::CheckExport],
-        Cause::BeyondLimits => [Key::BeyondLimits, Key::ExportAgain],
+        Cause::BeyondLimits | Cause::DecoderFailed => [Key::BeyondLimits, Key::ExportAgain],
         Cause::EngineFailed => [Key::EngineFailed, Key::RunSelfTest],
         Cause::Unsuitable => [Key::Unsuitable, Key::ScanFrontal],
     };
     let mut blocks = vec![Block::text(why, Tone::Plain)];
     blocks.extend(refusal.unsuitable.map(|w| Block::text(warning(w), Tone::Alarm)));
     blocks.push(Block::text(advice, Tone::Plain));
+    blocks.extend(problem.map(|problem| Block::text(problem.keys()[0], Tone::Alarm)));
     Page {
         blocks,
         foot: Some(Key::Disclaimer),

@@ -18,17 +18,31 @@ const PICTURE_ENDINGS: [&str; 14] =
 /// All files under `folder`, recursively, sorted by path, that could be radiographs: everything but hidden files, what
 /// systems leave behind, and texts. Links are not followed into folders, so that no loop can arise.
 pub fn image_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let (found, unreadable) = image_files_of_readable(folder);
+    unreadable.into_iter().next().map_or(Ok(found), |(_, e)| Err(e))
+}
+
+/// As [`image_files`], with the folders that cannot be read beside the files of all others.
+pub fn image_files_of_readable(folder: &Path) -> (Vec<PathBuf>, Vec<(PathBuf, io::Error)>) {
     let mut found = Vec::new();
+    let mut unreadable = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder)? {
-            let entry = entry?;
+        let entries = std::fs::read_dir(&folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+        let entries = match entries {
+            Ok(entries) => entries,
+            Err(e) => {
+                unreadable.push((folder, e));
+                continue;
+            }
+        };
+        for entry in entries {
             let name = entry.file_name().to_string_lossy().to_lowercase();
             if name.starts_with('.') || LEFTOVERS.contains(&name.as_str()) {
                 continue;
             }
             let path = entry.path();
-            if entry.file_type()?.is_dir() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(path);
             } else if is_file(&path) && !is_text(&path) {
                 found.push(path);
@@ -36,7 +50,7 @@ pub fn image_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     found.sort();
-    Ok(found)
+    (found, unreadable)
 }
 
 /// False for pipes, sockets and devices, which wait for ever or never end, and for folders behind links. A link that

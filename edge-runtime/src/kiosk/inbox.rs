@@ -1,6 +1,6 @@
 //! Folders that are watched: which files are new and whole.
 
-use crate::image::folder::image_files;
+use crate::image::folder::image_files_of_readable;
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -9,6 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 const SETTLED: Duration = Duration::from_millis(400);
 /// All folders are read again this often, for file systems that do not date their folders.
 const READ_ALL: Duration = Duration::from_secs(30);
+
+/// Of this many files each is looked at for changes in place; of more, only with all folders.
+const FEW: usize = 500;
 
 /// A file as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -22,8 +25,8 @@ struct Version {
 #[derive(Debug)]
 pub struct Inbox {
     folder: PathBuf,
-    /// What was given out or is to be passed over.
-    known: HashSet<Version>,
+    /// What was given out or is to be passed over, as it was then.
+    known: HashMap<PathBuf, Version>,
     /// Files that may still grow, and since when they did not.
     waiting: HashMap<PathBuf, (Version, Instant)>,
     /// When the folders in it were changed.
@@ -31,18 +34,21 @@ pub struct Inbox {
     read_all: Option<Instant>,
     /// Nothing in it changes: what is there is whole.
     is_still: bool,
+    /// Folders that cannot be read.
+    unreadable: HashSet<PathBuf>,
 }
 
 impl Inbox {
-    /// Watches `folder`; files for which `is_done` says so are passed over.
+    /// Watches `folder`.
     pub fn new(folder: PathBuf) -> Inbox {
         Inbox {
             folder,
-            known: HashSet::new(),
+            known: HashMap::new(),
             waiting: HashMap::new(),
             folders: HashMap::new(),
             read_all: None,
             is_still: false,
+            unreadable: HashSet::new(),
         }
     }
 
@@ -56,6 +62,11 @@ impl Inbox {
         &self.folder
     }
 
+    /// Whether a folder in it could not be read.
+    pub fn has_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
     /// How many files have been seen that may still grow.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
@@ -64,13 +75,19 @@ impl Inbox {
     /// The new files that are whole, in the order of their names; those for which `is_done` says so are passed over.
     pub fn poll(&mut self, now: Instant, is_done: impl Fn(&Path) -> bool) -> Vec<PathBuf> {
         if self.has_changed(now) {
-            for path in image_files(&self.folder).unwrap_or_default() {
+            let (files, unreadable) = image_files_of_readable(&self.folder);
+            for (folder, e) in unreadable {
+                if self.unreadable.insert(folder.clone()) {
+                    eprintln!("edge-runtime: {} cannot be read ({e}): what is in it is not scanned", folder.display());
+                }
+            }
+            for path in files {
                 let Some(version) = Version::of(&path) else { continue };
-                if self.known.contains(&version) || self.waiting.contains_key(&path) {
+                if self.known.get(&path) == Some(&version) || self.waiting.contains_key(&path) {
                     continue;
                 }
                 if is_done(&path) {
-                    self.known.insert(version);
+                    self.known.insert(path, version);
                 } else {
                     self.waiting.insert(path, (version, now));
                 }
@@ -90,7 +107,7 @@ impl Inbox {
             }
             Some(_) => true,
         });
-        self.known.extend(whole.iter().cloned());
+        self.known.extend(whole.iter().map(|version| (version.path.clone(), version.clone())));
         let mut paths: Vec<PathBuf> = whole.into_iter().map(|version| version.path).collect();
         paths.sort();
         paths
@@ -99,7 +116,7 @@ impl Inbox {
     /// A file that turned out not to be whole is given out again when it has changed or `now` has passed.
     pub fn give_back(&mut self, path: &Path, now: Instant) {
         if let Some(version) = Version::of(path) {
-            self.known.remove(&version);
+            self.known.remove(path);
             self.waiting.insert(path.to_owned(), (version, now));
         }
     }
@@ -107,7 +124,10 @@ impl Inbox {
     /// Whether a folder has another date than when it was read, or all have to be read again.
     fn has_changed(&mut self, now: Instant) -> bool {
         let is_due = self.read_all.is_none_or(|last| !self.is_still && now.duration_since(last) >= READ_ALL);
-        let has_changed = is_due || self.folders.iter().any(|(folder, date)| modified(folder) != *date);
+        let is_another = |(path, version): (&PathBuf, &Version)| Version::of(path).is_some_and(|now| now != *version);
+        let has_changed = is_due
+            || self.folders.iter().any(|(folder, date)| modified(folder) != *date)
+            || !self.is_still && self.known.len() <= FEW && self.known.iter().any(is_another);
         if has_changed {
             self.read_all = Some(now);
             self.folders = folders_under(&self.folder).into_iter().map(|f| (f.clone(), modified(&f))).collect();
@@ -180,8 +200,8 @@ mod tests {
         assert!(inbox.poll(at(1500), never).is_empty());
         assert!(inbox.poll(at(1500) + READ_ALL, never).is_empty());
         std::fs::write(&path, [PNG, PNG, PNG].concat()).unwrap();
-        let _ = inbox.poll(at(3000) + 2 * READ_ALL, never);
-        assert_eq!(inbox.poll(at(4000) + 2 * READ_ALL, never), [path.as_path()], "another version is another file");
+        let _ = inbox.poll(at(1600) + READ_ALL, never);
+        assert_eq!(inbox.poll(at(2600) + READ_ALL, never), [path.as_path()], "another version is another file");
     }
 
     #[test]

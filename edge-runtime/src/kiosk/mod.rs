@@ -1,6 +1,7 @@
 //! The device as a workplace: radiographs arrive in a folder or on a stick, are scanned, shown and kept; three buttons
 //! do the rest. [`state`] is what the screen shows and what buttons do, [`run`] drives it.
 
+mod in_work;
 pub mod inbox;
 pub mod input;
 pub mod run;

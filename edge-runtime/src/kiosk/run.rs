@@ -1,25 +1,26 @@
 //! Drives the device: files to scans, scans to the log and the screen, buttons to what they ask.
 
+use super::in_work::{InWork, MOST_TRIES};
 use super::inbox::Inbox;
 use super::input::Input;
 use super::self_test::{self, Outcome as TestOutcome};
-use super::state::{Request, Scanned, State};
+use super::state::{Pictures, Request, Scanned, State};
 use super::sticks::{Mounts, Stick, Sticks};
-use super::worker::{Done, Report, Worker, beyond_limits};
+use super::worker::{Done, Report, Worker, decoder_failed};
 use crate::board::Board;
 use crate::config::{Config, Names};
 use crate::display::layout::Style;
-use crate::display::screens::{Check, Problem, Repeated, Step};
+use crate::display::screens::{Check, Problem, Repeated, ResultView, Step};
 use crate::display::text::{Language, Lettering, LetteringError};
 use crate::display::{Canvas, draw};
-use crate::finding::{Cause, ModelId, Outcome, Record};
-use crate::log::{AppendError, ClinicKey, Contents, Disk, Draft, Entry, KeyError, Limits, Log, OpenError};
+use crate::finding::{Cause, ModelId, Outcome, Record, Refusal};
+use crate::log::{AppendError, ClinicKey, Contents, Disk, Draft, Entry, KeyError, Limits, Log, OpenError, Version};
 use crate::model::{Model, ModelError};
 use crate::panel::{PanelError, Shown};
 use crate::process::files::write_atomically;
 use crate::stages::Stage;
 use chrono::Utc;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
@@ -100,23 +101,26 @@ pub fn run<D: Disk, M: Mounts>(
         Screen { panel, lettering: Lettering::load(language)?, since: Instant::now(), shown: None, has_turns: false };
     let mut state = State::new(language);
     screen.show(&state)?;
+    let limits = Limits::of_mebibytes(config.findings.keep_mib);
+    let opened = Log::open(disk, limits).map_err(|reason| KioskError::Log { folder: folder.clone(), reason });
+    let (log, contents) = opened.inspect_err(|_| screen.ends_with(&mut state, Problem::FindingsDamaged))?;
     let key = match config.findings.names {
-        Names::Hashed => Some(ClinicKey::open_or_create(&config.findings.key)?),
+        Names::Hashed => {
+            let path = &config.findings.key;
+            let is_lost = !contents.entries.is_empty() && !path.exists();
+            let key = if is_lost { Err(KeyError::Missing(path.clone())) } else { ClinicKey::open_or_create(path) };
+            Some(key.inspect_err(|_| screen.ends_with(&mut state, Problem::DiskReadOnly))?)
+        }
         Names::Kept => None,
     };
-    let limits = Limits::of_mebibytes(config.findings.keep_mib);
-    let (log, contents) =
-        Log::open(disk, limits).map_err(|reason| KioskError::Log { folder: folder.clone(), reason })?;
     let problem = standing_problem(&contents);
     state.has_problem(problem);
     let mut findings = Findings::new(log, contents, key);
     state.keeps(findings.latest());
+    state.has_kept(findings.log.count());
     state.starts(Step::LoadingModel);
     screen.show(&state)?;
-    let model = load().inspect_err(|_| {
-        state.interrupt(Problem::ModelRefused);
-        let _ = screen.show(&state);
-    })?;
+    let model = load().inspect_err(|_| screen.ends_with(&mut state, Problem::ModelRefused))?;
     state.has_model(ModelId::of(&model));
     let in_work = folder.join(IN_WORK);
     findings.refuse_what_ended_the_last_run(&in_work, &mut state);
@@ -149,7 +153,7 @@ pub fn run<D: Disk, M: Mounts>(
 
 /// What stays wrong with a device after it started.
 fn standing_problem(contents: &Contents) -> Option<Problem> {
-    if contents.damaged > 0 {
+    if contents.has_lost() {
         return Some(Problem::FindingsDamaged);
     }
     (!self_test::is_clock_set()).then_some(Problem::ClockUnset)
@@ -179,6 +183,16 @@ struct Instance {
 }
 
 impl Screen {
+    fn style(&self, turn: usize) -> Style<'_> {
+        Style { lettering: &self.lettering, palette: self.panel.palette(), turn }
+    }
+
+    /// Says why the program ends.
+    fn ends_with(&mut self, state: &mut State, problem: Problem) {
+        state.interrupt(problem);
+        let _ = self.show(state);
+    }
+
     fn show(&mut self, state: &State) -> Result<(), KioskError> {
         let turn = (self.since.elapsed().as_secs() / TURN_SECONDS) as usize;
         let is_shown = self.shown.is_some_and(|shown| {
@@ -190,7 +204,7 @@ impl Screen {
         }
         let size = self.panel.size();
         let mut canvas = Canvas::new(size.width, size.height);
-        let style = Style { lettering: &self.lettering, palette: self.panel.palette(), turn };
+        let style = self.style(turn);
         let Ok(shortfall) = draw(&mut canvas, &state.screen(), style);
         self.panel.show(canvas)?;
         self.has_turns = shortfall.turns > 1;
@@ -207,13 +221,25 @@ struct Findings<D> {
     entries: Vec<Entry>,
     /// The model of the last finding on an image, by the image's digest.
     known: HashMap<String, String>,
-    /// When a file was last kept, by its reference; `None` for one that the decoder did not survive.
-    done: HashMap<String, Option<i64>>,
+    /// The files that are done: reference and version.
+    done: HashSet<(String, Version)>,
+    /// Those that the decoder did not survive.
+    fatal: HashSet<(String, Version)>,
+    /// How often a scan ended the program since the machine started.
+    tries: HashMap<(String, Version), u32>,
 }
 
 impl<D: Disk> Findings<D> {
     fn new(log: Log<D>, contents: Contents, key: Option<ClinicKey>) -> Findings<D> {
-        let mut findings = Findings { log, key, entries: vec![], known: HashMap::new(), done: HashMap::new() };
+        let mut findings = Findings {
+            log,
+            key,
+            entries: vec![],
+            known: HashMap::new(),
+            done: HashSet::new(),
+            fatal: HashSet::new(),
+            tries: HashMap::new(),
+        };
         contents.entries.iter().for_each(|entry| findings.learn(entry));
         findings.entries = contents.entries;
         findings
@@ -224,17 +250,17 @@ impl<D: Disk> Findings<D> {
     }
 
     fn learn(&mut self, entry: &Entry) {
-        let is_fatal = match &entry.record.outcome {
+        let file = (entry.record.file.clone(), entry.version);
+        match &entry.record.outcome {
             Outcome::Finding(finding) => {
                 self.known.insert(finding.sha256.clone(), finding.model.digest.clone());
-                false
             }
-            Outcome::Refusal(refusal) => refusal.cause == Cause::BeyondLimits,
-        };
-        let time = (!is_fatal && entry.is_clock_set).then_some(entry.time);
-        if is_fatal || time.is_some() {
-            self.done.insert(entry.record.file.clone(), time);
+            Outcome::Refusal(Refusal { cause: Cause::DecoderFailed, .. }) => {
+                self.fatal.insert(file.clone());
+            }
+            Outcome::Refusal(_) => {}
         }
+        self.done.insert(file);
     }
 
     /// What stands for `path`, a file below `folder`, in the log.
@@ -246,18 +272,9 @@ impl<D: Disk> Findings<D> {
         }
     }
 
-    /// True for a file that was scanned after it came to its folder: its content cannot be another one.
+    /// True for a file that was scanned as it is now.
     fn is_done(&self, path: &Path, folder: &Path) -> bool {
-        let came = std::fs::metadata(path).ok().and_then(|there| came(&there));
-        match (self.done.get(&self.reference(path, folder)), came) {
-            (Some(Some(kept)), Some(came)) => came < *kept,
-            _ => false,
-        }
-    }
-
-    /// True for a file whose name belongs to one that the decoder did not survive.
-    fn is_fatal(&self, reference: &str) -> bool {
-        self.done.get(reference) == Some(&None)
+        version_of(path).is_some_and(|version| self.done.contains(&(self.reference(path, folder), version)))
     }
 
     /// Whether the image of `record` was known.
@@ -267,36 +284,45 @@ impl<D: Disk> Findings<D> {
         Some(if *model == finding.model.digest { Repeated::SameModel } else { Repeated::OtherModel })
     }
 
-    fn keep(&mut self, reference: String, record: Record) -> Result<Entry, AppendError> {
+    /// Keeps a record; `None` where it is a refusal that is kept already.
+    fn keep(&mut self, reference: String, version: Version, record: Record) -> Result<Option<Entry>, AppendError> {
+        let is_refusal = matches!(record.outcome, Outcome::Refusal(_));
+        if is_refusal && self.done.contains(&(reference.clone(), version)) {
+            return Ok(None);
+        }
         let is_clock_set = self_test::is_clock_set();
-        let draft = Draft { time: Utc::now().timestamp(), is_clock_set, reference, record };
+        let draft = Draft { time: Utc::now().timestamp(), is_clock_set, reference, version, record };
         let entry = self.log.append(draft)?;
         self.learn(&entry);
-        Ok(entry)
+        Ok(Some(entry))
     }
 
-    /// A file that ended the last run is refused from now on.
+    /// A file whose scans ended the program is refused from now on.
     fn refuse_what_ended_the_last_run(&mut self, in_work: &Path, state: &mut State) {
-        let Ok(reference) = std::fs::read_to_string(in_work) else { return };
-        let record = beyond_limits(Path::new(&reference));
-        self.done.insert(reference.clone(), None);
-        if let Ok(entry) = self.keep(reference, record) {
-            state.keeps([entry]);
+        let Some(InWork { reference, version, tries }) = InWork::read(in_work) else { return };
+        if tries < MOST_TRIES {
+            self.tries.insert((reference, version), tries);
+            return;
+        }
+        self.fatal.insert((reference.clone(), version));
+        let record = decoder_failed(Path::new(&reference));
+        if let Ok(entry) = self.keep(reference, version, record) {
+            state.keeps(entry);
+            state.has_kept(self.log.count());
             let _ = std::fs::remove_file(in_work);
         }
     }
 }
 
-/// When a file came to its folder, in seconds since 1970: what copying and renaming set and nobody else.
-#[cfg(unix)]
-fn came(there: &std::fs::Metadata) -> Option<i64> {
-    use std::os::unix::fs::MetadataExt;
-    Some(there.ctime())
-}
-
-#[cfg(not(unix))]
-fn came(_: &std::fs::Metadata) -> Option<i64> {
-    None
+/// The size and the date of a file.
+fn version_of(path: &Path) -> Option<Version> {
+    let there = std::fs::metadata(path).ok()?;
+    let modified = there.modified().ok()?;
+    let changed = match modified.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => since.as_millis() as i64,
+        Err(before) => -(before.duration().as_millis() as i64),
+    };
+    Some(Version { bytes: there.len(), changed })
 }
 
 /// Where radiographs come from.
@@ -312,6 +338,8 @@ struct Job {
     path: PathBuf,
     /// The folder that it came in.
     folder: PathBuf,
+    /// What it was when its scan began.
+    version: Version,
 }
 
 /// A device that runs.
@@ -322,7 +350,7 @@ struct Device<D, M> {
     sources: Sources<M>,
     queue: VecDeque<Job>,
     current: Option<Job>,
-    jobs: Sender<(PathBuf, String)>,
+    jobs: Sender<(PathBuf, InWork)>,
     /// What stays wrong, unless something worse comes.
     problem: Option<Problem>,
     folder: PathBuf,
@@ -341,6 +369,10 @@ impl<D: Disk, M: Mounts> Device<D, M> {
             if looked.is_none_or(|last| now.duration_since(last) >= LOOK) {
                 looked = Some(now);
                 self.look(now);
+                if self.problem == Some(Problem::ClockUnset) && self_test::is_clock_set() {
+                    self.problem = None;
+                    self.state.has_problem(None);
+                }
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
             let pressed: Vec<Input> = self.screen.panel.pressed().into_iter().chain(inputs.try_iter()).collect();
@@ -369,17 +401,28 @@ impl<D: Disk, M: Mounts> Device<D, M> {
         let findings = &self.findings;
         let mut found: Vec<Job> = Vec::new();
         if self.queue.len() < MOST_QUEUED {
-            let of = |path, folder: &Path| Job { path, folder: folder.to_owned() };
+            let of = |path, folder: &Path| Job { path, folder: folder.to_owned(), version: Version::default() };
             for inbox in &mut self.sources.inboxes {
                 let folder = inbox.folder().to_owned();
+                let was_readable = !inbox.has_unreadable();
                 let whole = inbox.poll(now, |path| findings.is_done(path, &folder));
+                if was_readable && inbox.has_unreadable() {
+                    self.state.interrupt(Problem::StickUnreadable);
+                }
                 found.extend(whole.into_iter().map(|path| of(path, &folder)));
             }
             for (stick, inbox) in &mut self.sources.mounted {
+                let was_readable = !inbox.has_unreadable();
                 found.extend(inbox.poll(now, |_| false).into_iter().map(|path| of(path, &stick.mount)));
+                if was_readable && inbox.has_unreadable() {
+                    self.state.interrupt(Problem::StickUnreadable);
+                }
             }
         }
         let waiting: usize = self.sources.inboxes.iter().map(Inbox::waiting).sum();
+        if waiting == 0 && found.is_empty() {
+            self.state.gives_up_parked();
+        }
         if self.current.is_none() && self.queue.is_empty() {
             self.state.receives(found.len(), found.len() + waiting);
         }
@@ -398,6 +441,7 @@ impl<D: Disk, M: Mounts> Device<D, M> {
         }
         for (name, reason) in changes.refused {
             eprintln!("edge-runtime: stick {name} cannot be read ({reason}): use one with a FAT file system");
+            self.state.interrupt(Problem::StickUnreadable);
         }
         for stick in changes.went {
             self.sources.mounted.retain(|(mounted, _)| *mounted != stick);
@@ -416,16 +460,19 @@ impl<D: Disk, M: Mounts> Device<D, M> {
     fn next(&mut self) {
         while self.current.is_none() {
             let Some(job) = self.queue.pop_front() else { return };
-            let reference = self.findings.reference(&job.path, &job.folder);
-            if self.findings.is_fatal(&reference) {
-                let record = beyond_limits(&job.path);
+            let version = version_of(&job.path).unwrap_or_default();
+            let file = (self.findings.reference(&job.path, &job.folder), version);
+            if self.findings.fatal.contains(&file) {
+                let record = decoder_failed(&job.path);
                 self.state.scanned(Scanned { record, pictures: None, repeated: None, problem: None });
                 continue;
             }
-            if self.jobs.send((job.path.clone(), reference)).is_err() {
+            let tries = self.findings.tries.get(&file).copied().unwrap_or(0) + 1;
+            let in_work = InWork { reference: file.0, version, tries };
+            if self.jobs.send((job.path.clone(), in_work)).is_err() {
                 return;
             }
-            self.current = Some(job);
+            self.current = Some(Job { version, ..job });
         }
     }
 
@@ -438,9 +485,13 @@ impl<D: Disk, M: Mounts> Device<D, M> {
             if let Some(inbox) = inbox {
                 inbox.give_back(&path, Instant::now());
             }
-            self.state.gives_up(1);
+            self.state.parks();
             self.next();
             return Ok(());
+        }
+        if matches!(&record.outcome, Outcome::Refusal(_)) {
+            // A stick that was pulled makes every file unreadable: look before that is believed.
+            self.look_for_sticks();
         }
         let is_gone = !self.is_there(&job);
         if is_gone && matches!(&record.outcome, Outcome::Refusal(_)) {
@@ -450,12 +501,15 @@ impl<D: Disk, M: Mounts> Device<D, M> {
             return Ok(());
         }
         let repeated = self.findings.repeated(&record);
-        self.time_screen(&mut record)?;
+        self.time_screen(&mut record, pictures.as_ref());
         let problem = match repeated {
             Some(Repeated::SameModel) => None,
-            _ => self.keep(&job, record.clone()),
+            _ => {
+                let problem = self.keep(&job, record.clone());
+                self.state.has_problem(problem.or(self.problem));
+                problem
+            }
         };
-        self.state.has_problem(problem.or(self.problem));
         self.state.scanned(Scanned { record, pictures, repeated, problem });
         self.next();
         Ok(())
@@ -477,30 +531,44 @@ impl<D: Disk, M: Mounts> Device<D, M> {
         is_watched || self.sources.mounted.iter().any(|(stick, _)| stick.mount == job.folder) && job.path.exists()
     }
 
-    /// Counts what showing a finding takes for its latency.
-    fn time_screen(&mut self, record: &mut Record) -> Result<(), KioskError> {
-        let Outcome::Finding(finding) = &mut record.outcome else { return Ok(()) };
-        self.state.reaches(Stage::Render);
+    /// Counts what drawing a finding takes for its latency.
+    fn time_screen(&self, record: &mut Record, pictures: Option<&Pictures>) {
+        let Outcome::Finding(finding) = &mut record.outcome else { return };
         let mut times = finding.latency_ms;
-        let shown = times.time(Stage::Render, || self.screen.show(&self.state));
+        times.time(Stage::Render, || {
+            let size = self.screen.panel.size();
+            let mut canvas = Canvas::new(size.width, size.height);
+            let view = ResultView {
+                finding,
+                picture: pictures.and_then(|pictures| pictures.small.as_ref()),
+                has_map: pictures.is_some(),
+                has_next: false,
+                repeated: None,
+                problem: None,
+            };
+            let Ok(_) = draw(&mut canvas, &crate::display::screens::Screen::Result(view), self.screen.style(0));
+        });
         finding.latency_ms = times;
-        shown
     }
 
     /// Keeps a record; gives why it is not kept, if it is not.
     fn keep(&mut self, job: &Job, record: Record) -> Option<Problem> {
         let reference = self.findings.reference(&job.path, &job.folder);
-        match self.findings.keep(reference, record) {
+        match self.findings.keep(reference, job.version, record) {
             Ok(entry) => {
-                self.state.keeps([entry]);
+                self.state.keeps(entry);
+                self.state.has_kept(self.findings.log.count());
                 None
             }
             Err(e) => {
                 eprintln!("edge-runtime: {e}");
-                Some(match e {
+                let problem = match e {
                     AppendError::Full => Problem::DiskFull,
                     AppendError::Unwritable(_) | AppendError::TooLarge => Problem::DiskReadOnly,
-                })
+                };
+                // Something was not kept: that stays said until somebody looked after it and started the device again.
+                self.problem = Some(problem);
+                self.problem
             }
         }
     }

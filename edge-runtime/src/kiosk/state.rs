@@ -93,7 +93,11 @@ pub struct State {
     arriving: (usize, usize),
     done: usize,
     of: usize,
+    /// Files of the batch that wait until they are whole.
+    parked: usize,
     results: VecDeque<Scanned>,
+    /// The first result that was not shown yet.
+    unseen: Option<usize>,
     past: VecDeque<Entry>,
     past_rows: Vec<Past>,
     model: Option<ModelId>,
@@ -112,7 +116,9 @@ impl State {
             arriving: (0, 0),
             done: 0,
             of: 0,
+            parked: 0,
             results: VecDeque::new(),
+            unseen: None,
             past: VecDeque::new(),
             past_rows: vec![],
             model: None,
@@ -164,9 +170,14 @@ impl State {
     pub fn keeps(&mut self, entries: impl IntoIterator<Item = Entry>) {
         self.revision += 1;
         for entry in entries {
-            self.kept += 1;
             self.past.push_front(entry);
             self.past.truncate(MOST_PAST);
+            // What is looked at stays the same finding.
+            let last = self.past.len() - 1;
+            match &mut self.view {
+                View::Past(at) | View::PastResult(at) => *at = (*at + 1).min(last),
+                _ => {}
+            }
         }
         self.past_rows = self.past.iter().map(past).collect();
     }
@@ -191,10 +202,30 @@ impl State {
         self.revision += 1;
         if self.done == self.of {
             (self.done, self.of) = (0, 0);
-            self.results.clear();
+            // Results that somebody looks at stay beside the new ones.
+            if !matches!(self.view, View::Result(_) | View::Picture { .. }) {
+                self.results.clear();
+            }
         }
-        self.of += count;
-        self.view = View::Scanning(Stage::Read);
+        let again = count.min(self.parked);
+        self.parked -= again;
+        self.of += count - again;
+        if !matches!(self.view, View::Problem(_)) {
+            self.view = View::Scanning(Stage::Read);
+        }
+    }
+
+    /// The radiograph that was tried is not whole yet, and stays in its batch.
+    pub fn parks(&mut self) {
+        self.parked += 1;
+    }
+
+    /// Nothing is to be waited for any more.
+    pub fn gives_up_parked(&mut self) {
+        if self.parked > 0 {
+            let parked = std::mem::take(&mut self.parked);
+            self.gives_up(parked);
+        }
     }
 
     /// `count` radiographs less, and what is shown when none is left.
@@ -202,6 +233,12 @@ impl State {
         self.revision += 1;
         self.of = self.of.saturating_sub(count).max(self.done);
         self.finish_batch();
+    }
+
+    /// How many entries are on the disk.
+    pub fn has_kept(&mut self, kept: u64) {
+        self.revision += 1;
+        self.kept = kept;
     }
 
     /// The radiograph that is scanned reached a stage.
@@ -217,12 +254,14 @@ impl State {
         self.revision += 1;
         self.done += 1;
         self.results.push_back(scanned);
+        self.unseen.get_or_insert(self.results.len() - 1);
         if self.results.len() > MOST_RESULTS {
             self.results.pop_front();
+            self.unseen = self.unseen.map(|first| first.saturating_sub(1));
         }
         let with_pictures = self.results.len().saturating_sub(MOST_PICTURES);
         self.results.iter_mut().take(with_pictures).for_each(|result| result.pictures = None);
-        if self.done < self.of {
+        if self.done < self.of && !matches!(self.view, View::Problem(_)) {
             self.view = View::Scanning(Stage::Read);
         }
         self.finish_batch();
@@ -231,8 +270,20 @@ impl State {
 
     fn finish_batch(&mut self) {
         if self.done >= self.of && matches!(self.view, View::Scanning(_)) {
-            self.view = if self.results.is_empty() { View::Ready } else { View::Result(0) };
+            self.show_unseen();
         }
+    }
+
+    /// The first result that was not shown, or that the device is ready.
+    fn show_unseen(&mut self) {
+        self.view = match self.unseen.take() {
+            Some(first) if self.done >= self.of => View::Result(first.min(self.results.len().saturating_sub(1))),
+            first if self.done < self.of => {
+                self.unseen = first;
+                View::Scanning(Stage::Read)
+            }
+            _ => View::Ready,
+        };
     }
 
     /// The checks are run.
@@ -268,9 +319,15 @@ impl State {
             }
             View::Menu(item) => self.at_menu(item, choice),
             View::Languages(language) => self.at_languages(language, choice),
-            View::About | View::SelfTest | View::Problem(_) => {
+            View::About | View::SelfTest => {
                 if choice == 0 {
                     self.view = View::Ready;
+                }
+                None
+            }
+            View::Problem(_) => {
+                if choice == 0 {
+                    self.show_unseen();
                 }
                 None
             }
@@ -413,7 +470,10 @@ fn result(scanned: &Scanned, has_next: bool) -> Screen<'_> {
 
 fn recorded<'a>(record: &'a Record, scanned: Option<&'a Scanned>, has_next: bool) -> Screen<'a> {
     match &record.outcome {
-        Outcome::Refusal(refusal) => Screen::NotRead { refusal, has_next },
+        Outcome::Refusal(refusal) => {
+            let problem = scanned.and_then(|scanned| scanned.problem);
+            Screen::NotRead { refusal, has_next, problem }
+        }
         Outcome::Finding(finding) => {
             let pictures = scanned.and_then(|scanned| scanned.pictures.as_ref());
             Screen::Result(ResultView {
@@ -425,5 +485,116 @@ fn recorded<'a>(record: &'a Record, scanned: Option<&'a Scanned>, has_next: bool
                 problem: scanned.and_then(|scanned| scanned.problem),
             })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::tests::example;
+
+    fn scanned(name: &str) -> Scanned {
+        let record = Record::new(name.into(), Outcome::Finding(example(true).into()));
+        Scanned { record, pictures: None, repeated: None, problem: None }
+    }
+
+    fn ready() -> State {
+        let mut state = State::new(Language::English);
+        state.is_ready();
+        state
+    }
+
+    fn entry(sequence: u64) -> Entry {
+        let Scanned { record, .. } = scanned("a");
+        Entry { sequence, time: sequence as i64, is_clock_set: true, version: Default::default(), record }
+    }
+
+    #[test]
+    fn a_batch_is_scanned_to_its_end_and_then_shown_from_its_first_result() {
+        let mut state = ready();
+        state.queues(2);
+        assert!(!state.scanned(scanned("a")));
+        assert!(matches!(state.screen(), Screen::Scanning { done: 1, of: 2, .. }));
+        assert!(state.scanned(scanned("b")));
+        assert_eq!(state.view, View::Result(0));
+        state.press(Button::Right);
+        assert_eq!(state.view, View::Result(1));
+        state.press(Button::Left);
+        assert_eq!(state.view, View::Ready);
+    }
+
+    #[test]
+    fn a_file_that_is_not_whole_yet_keeps_its_batch_open() {
+        let mut state = ready();
+        state.queues(2);
+        state.scanned(scanned("good"));
+        state.parks();
+        assert!(matches!(state.screen(), Screen::Scanning { done: 1, of: 2, .. }));
+        state.queues(1);
+        assert!(matches!(state.screen(), Screen::Scanning { done: 1, of: 2, .. }));
+        state.scanned(scanned("late"));
+        assert_eq!((state.view, state.results.len()), (View::Result(0), 2));
+        // One that is gone ends its batch.
+        state.queues(1);
+        state.parks();
+        state.gives_up_parked();
+        assert_eq!(state.view, View::Ready);
+    }
+
+    #[test]
+    fn a_stick_that_was_pulled_is_said_until_somebody_reads_it_and_no_result_is_lost() {
+        let mut state = ready();
+        state.queues(3);
+        state.scanned(scanned("a"));
+        state.gives_up(1);
+        state.interrupt(Problem::StickRemoved);
+        state.scanned(scanned("b"));
+        assert_eq!(state.view, View::Problem(Problem::StickRemoved));
+        state.press(Button::Left);
+        assert_eq!((state.view, state.results.len()), (View::Result(0), 2));
+    }
+
+    #[test]
+    fn results_that_are_looked_at_stay_beside_new_ones() {
+        let mut state = ready();
+        state.queues(1);
+        state.scanned(scanned("first"));
+        state.queues(1);
+        state.scanned(scanned("second"));
+        assert_eq!((state.view, state.results.len()), (View::Result(1), 2));
+    }
+
+    #[test]
+    fn a_past_finding_stays_the_same_while_new_ones_come() {
+        let mut state = ready();
+        state.keeps([entry(1), entry(2)]);
+        state.view = View::PastResult(0);
+        state.keeps([entry(3)]);
+        let View::PastResult(at) = state.view else { panic!("{:?}", state.view) };
+        assert_eq!(state.past[at].sequence, 2);
+    }
+
+    #[test]
+    fn ten_thousand_results_keep_few_pictures_and_no_index_leads_nowhere() {
+        let mut state = ready();
+        state.queues(10_000);
+        for i in 0..10_000 {
+            let picture = Picture { width: 1, height: 1, rgb: vec![0; 3] };
+            let pictures = Pictures { small: None, plain: picture.clone(), with_map: picture };
+            state.scanned(Scanned { pictures: Some(pictures), ..scanned(&i.to_string()) });
+        }
+        assert_eq!((state.view, state.results.len()), (View::Result(0), MOST_RESULTS));
+        assert_eq!(state.results.iter().filter(|result| result.pictures.is_some()).count(), MOST_PICTURES);
+        assert!(matches!(state.screen(), Screen::Result(_)));
+    }
+
+    #[test]
+    fn buttons_are_mirrored_where_the_screen_is() {
+        let mut state = State::new(Language::Arabic);
+        state.is_ready();
+        state.press(Button::Left);
+        assert!(matches!(state.screen(), Screen::Menu { .. }));
+        state.press(Button::Right);
+        assert!(matches!(state.screen(), Screen::Ready { .. }));
     }
 }

@@ -63,7 +63,10 @@ impl<M: Mounts> Sticks<M> {
 
     /// Looks which sticks came and went.
     pub fn poll(&mut self) -> Changes {
-        let present = self.present();
+        let elsewhere = mounted_elsewhere(&self.devices);
+        let is_ours = |name: &String| self.mounted.iter().any(|stick| stick.name == *name);
+        let present: Vec<String> =
+            self.present().into_iter().filter(|name| is_ours(name) || !elsewhere.contains(name)).collect();
         let mut changes = Changes::default();
         let (stay, went) = std::mem::take(&mut self.mounted).into_iter().partition(|s| present.contains(&s.name));
         self.mounted = stay;
@@ -139,6 +142,13 @@ impl<M: Mounts> Sticks<M> {
     }
 }
 
+/// Names of devices that the system has mounted: what it runs from is no stick.
+fn mounted_elsewhere(devices: &Path) -> Vec<String> {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let sources = mounts.lines().filter_map(|line| line.split(' ').next());
+    sources.filter_map(|source| Some(Path::new(source).strip_prefix(devices).ok()?.display().to_string())).collect()
+}
+
 /// The system's own mounts.
 #[derive(Debug)]
 pub struct SystemMounts;
@@ -147,10 +157,17 @@ pub struct SystemMounts;
 impl Mounts for SystemMounts {
     fn mount(&mut self, device: &Path, at: &Path) -> std::io::Result<()> {
         use rustix::mount::{MountFlags, mount};
-        let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+        let flags =
+            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOSYMFOLLOW;
         let mut last = std::io::Error::other("no file system");
         for kind in FILE_SYSTEMS {
-            match mount(device, at, kind, flags, None) {
+            // Names of all scripts; a journal that is not played back, since that would write.
+            let options = match kind {
+                "vfat" => Some(c"utf8=1"),
+                "ext4" => Some(c"noload"),
+                _ => None,
+            };
+            match mount(device, at, kind, flags, options) {
                 Ok(()) => return Ok(()),
                 Err(e) => last = e.into(),
             }

@@ -1,5 +1,6 @@
 //! Scanning in a thread of its own, so that the screen and the buttons never wait.
 
+use super::in_work::InWork;
 use super::state::Pictures;
 use crate::board::Board;
 use crate::display::layout::{full_picture_side, picture_side};
@@ -41,13 +42,13 @@ pub(super) struct Worker<'a> {
 
 impl Worker<'_> {
     /// Scans what comes until no more can come.
-    pub(super) fn work(&self, jobs: &Receiver<(PathBuf, String)>, to: &Sender<Report>) {
-        for (path, reference) in jobs {
+    pub(super) fn work(&self, jobs: &Receiver<(PathBuf, InWork)>, to: &Sender<Report>) {
+        for (path, in_work) in jobs {
             // Not synced: it has to survive this program alone.
-            let _ = std::fs::write(&self.in_work, &reference);
+            let _ = std::fs::write(&self.in_work, in_work.to_string());
             let done = catch_unwind(AssertUnwindSafe(|| self.scan(&path, to)));
             let _ = std::fs::remove_file(&self.in_work);
-            let done = done.unwrap_or_else(|_| Done { record: beyond_limits(&path), pictures: None, path });
+            let done = done.unwrap_or_else(|_| Done { record: decoder_failed(&path), pictures: None, path });
             if to.send(Report::Done(done.into())).is_err() {
                 return;
             }
@@ -87,8 +88,8 @@ impl Worker<'_> {
 }
 
 /// The record of a file that the decoder did not survive.
-pub(super) fn beyond_limits(path: &Path) -> Record {
+pub(super) fn decoder_failed(path: &Path) -> Record {
     let sentence = "the file could not be decoded: the decoder failed; export the radiograph in another format";
-    let refusal = Refusal { cause: Cause::BeyondLimits, unsuitable: None, sentence: sentence.into() };
+    let refusal = Refusal { cause: Cause::DecoderFailed, unsuitable: None, sentence: sentence.into() };
     Record::new(path.display().to_string(), Outcome::Refusal(refusal))
 }

@@ -1,11 +1,13 @@
 //! What the log asks of a disk, and a folder that gives it.
 
 use crate::process::files::sync_folder;
-use rustix::fs::fdatasync;
+use rustix::fs::{FlockOperation, fdatasync, flock};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// A folder of files, of which what was synced survives a cut of power, and of anything else any part may.
 pub trait Disk {
@@ -32,19 +34,37 @@ const MOST_BYTES: u64 = 64 << 20;
 #[derive(Debug, Clone)]
 pub struct Folder {
     path: PathBuf,
+    /// Held while this program may append.
+    _lock: Option<Arc<File>>,
 }
 
+/// The file that a program which appends holds a lock on.
+const LOCK: &str = "lock";
+
 impl Folder {
-    /// The folder `path`, made where it is missing.
+    /// The folder `path`, made where it is missing, for this program alone: two that append would take each other's
+    /// numbers.
     pub fn create(path: PathBuf) -> io::Result<Folder> {
         std::fs::create_dir_all(&path)?;
-        Ok(Folder { path })
+        let lock = match File::options().create(true).truncate(false).write(true).open(path.join(LOCK)) {
+            Ok(lock) => lock,
+            // Nobody can append there.
+            Err(e) if e.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(Folder { path, _lock: None }),
+            Err(e) => return Err(e),
+        };
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Folder { path, _lock: Some(lock.into()) }),
+            Err(Errno::WOULDBLOCK) => {
+                Err(io::Error::other("another edge-runtime keeps its findings there: end it first"))
+            }
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// The folder `path`, which must be there.
     pub fn existing(path: PathBuf) -> io::Result<Folder> {
         std::fs::read_dir(&path)?;
-        Ok(Folder { path })
+        Ok(Folder { path, _lock: None })
     }
 
     fn file(&self, name: &str) -> io::Result<File> {

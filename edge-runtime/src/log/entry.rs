@@ -12,8 +12,19 @@ pub struct Draft {
     pub is_clock_set: bool,
     /// What stands for the file's name: see [`super::ClinicKey`].
     pub reference: String,
+    /// The file's size and date.
+    pub version: Version,
     /// What came of it. Its file is the reference too.
     pub record: Record,
+}
+
+/// Which version of a file it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Version {
+    /// Its size.
+    pub bytes: u64,
+    /// When it was changed, in milliseconds since 1970.
+    pub changed: i64,
 }
 
 /// What is kept of a scan.
@@ -25,14 +36,16 @@ pub struct Entry {
     pub time: i64,
     /// Whether that clock had been set.
     pub is_clock_set: bool,
+    /// The file's size and date.
+    pub version: Version,
     /// What came of it.
     pub record: Record,
 }
 
 impl Draft {
     pub(super) fn numbered(self, sequence: u64) -> Entry {
-        let Draft { time, is_clock_set, reference, record } = self;
-        Entry { sequence, time, is_clock_set, record: Record { file: reference, ..record } }
+        let Draft { time, is_clock_set, reference, version, record } = self;
+        Entry { sequence, time, is_clock_set, version, record: Record { file: reference, ..record } }
     }
 }
 

@@ -97,7 +97,13 @@ mod tests {
     use crate::finding::tests::example;
 
     fn entry(outcome: Outcome) -> Entry {
-        Entry { sequence: 3, time: 0, is_clock_set: false, record: Record::new("=cmd".into(), outcome) }
+        Entry {
+            sequence: 3,
+            time: 0,
+            is_clock_set: false,
+            version: Default::default(),
+            record: Record::new("=cmd".into(), outcome),
+        }
     }
 
     #[test]

@@ -9,7 +9,9 @@ const VERSION_AT: usize = 6;
 /// Bytes before an entry's: length and CRC-32, four each, little endian.
 const HEAD: usize = 8;
 /// Entries with more bytes are none.
-const MOST: usize = 64 << 10;
+const MOST: usize = 4096;
+/// Bytes that a cut can leave of an entry.
+pub(super) const LONGEST: u64 = (HEAD + MOST) as u64;
 
 /// What was read from a segment.
 #[derive(Debug, Default)]
@@ -52,27 +54,35 @@ pub(super) fn read(bytes: &[u8]) -> Read {
         read.is_later = true;
         return read;
     }
-    let mut at = if bytes.starts_with(&HEADER) { HEADER.len() } else { 0 };
+    let has_header = bytes.starts_with(&HEADER);
+    let mut at = if has_header { HEADER.len() } else { 0 };
+    // A segment is made whole, with its header: one without is damaged, even where nothing follows.
+    read.damaged = if has_header { 0 } else { HEADER.len() as u64 };
     let mut skipped = 0;
     while at < bytes.len() {
-        match entry_at(&bytes[at..], read.entries.last().map(|e| e.sequence)) {
-            Some((entry, length)) => {
+        let last = read.entries.last().map(|e| e.sequence);
+        let Some(body) = body_at(&bytes[at..]) else {
+            skipped += 1;
+            at += 1;
+            continue;
+        };
+        match postcard::from_bytes::<Entry>(body) {
+            Ok(entry) if last.is_none_or(|last| entry.sequence > last) => {
                 read.entries.push(entry);
                 read.damaged += std::mem::take(&mut skipped);
-                at += length;
             }
-            None => {
-                skipped += 1;
-                at += 1;
-            }
+            Ok(_) => skipped += (HEAD + body.len()) as u64,
+            // It is whole, and not for this program.
+            Err(_) => read.is_later = true,
         }
+        at += HEAD + body.len();
     }
     read.torn = skipped;
     read
 }
 
-/// The entry at the start of `bytes` and its length, if there is a whole one that comes after entry `last`.
-fn entry_at(bytes: &[u8], last: Option<u64>) -> Option<(Entry, usize)> {
+/// The body of the whole entry at the start of `bytes`, if there is one.
+fn body_at(bytes: &[u8]) -> Option<&[u8]> {
     let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
     let length = u32::from_le_bytes([head[0], head[1], head[2], head[3]]) as usize;
     let expected = u32::from_le_bytes([head[4], head[5], head[6], head[7]]);
@@ -80,9 +90,5 @@ fn entry_at(bytes: &[u8], last: Option<u64>) -> Option<(Entry, usize)> {
         return None;
     }
     let body = rest.get(..length)?;
-    if checksum(body) != expected {
-        return None;
-    }
-    let entry: Entry = postcard::from_bytes(body).ok()?;
-    last.is_none_or(|last| entry.sequence > last).then_some((entry, HEAD + length))
+    (checksum(body) == expected).then_some(body)
 }

@@ -14,7 +14,7 @@ mod reference;
 mod simulated;
 
 pub use disk::{Disk, Folder};
-pub use entry::{Draft, Entry};
+pub use entry::{Draft, Entry, Version};
 pub use reference::{ClinicKey, KeyError};
 
 use std::io;
@@ -78,7 +78,31 @@ pub struct Contents {
     pub damaged: u64,
     /// Bytes at the end of an entry that was cut.
     pub torn: u64,
+    /// Segments that the disk does not give.
+    pub unreadable: usize,
 }
+
+impl Contents {
+    /// Counts what a segment of `length` bytes lacks; gives the length up to its last entry.
+    fn add(&mut self, read: &frame::Read, length: u64, is_last: bool) -> u64 {
+        self.damaged += read.damaged;
+        // A cut leaves no more than one entry; what is longer was kept once.
+        if is_last && read.torn <= frame::LONGEST {
+            self.torn += read.torn;
+            return length - read.torn;
+        }
+        self.damaged += read.torn;
+        length
+    }
+
+    /// Whether entries that were kept are lost.
+    pub fn has_lost(&self) -> bool {
+        self.damaged > 0 || self.unreadable > 0
+    }
+}
+
+/// More entries than a segment holds.
+const MOST_IN_SEGMENT: u64 = 100_000;
 
 /// A log that is open for appending.
 #[derive(Debug)]
@@ -95,53 +119,56 @@ pub struct Log<D> {
 struct Segment {
     name: String,
     length: u64,
+    entries: u64,
 }
 
 impl<D: Disk> Log<D> {
     /// Opens the log of `disk`, removes what a cut left of an entry, and gives what is in it.
-    pub fn open(mut disk: D, limits: Limits) -> Result<(Log<D>, Contents), OpenError> {
+    pub fn open(disk: D, limits: Limits) -> Result<(Log<D>, Contents), OpenError> {
         let mut contents = Contents::default();
         let mut segments = Vec::new();
         let mut next = 1;
         let names = segment_names(&disk)?;
         for (i, name) in names.iter().enumerate() {
-            let bytes = disk.read(name)?;
+            let Ok(bytes) = disk.read(name) else {
+                // A bad sector: no number of it may be given again, and nothing is appended to it.
+                contents.unreadable += 1;
+                next = next.max(first_of(name) + MOST_IN_SEGMENT);
+                segments.push(Segment { name: name.clone(), length: u64::MAX / 2, entries: 0 });
+                continue;
+            };
             let read = frame::read(&bytes);
             if read.is_later {
                 return Err(OpenError::Later(name.clone()));
             }
-            let is_last = i + 1 == names.len();
-            contents.damaged += read.damaged;
-            let mut length = bytes.len() as u64;
-            if read.torn > 0 && is_last {
-                length -= read.torn;
-                contents.torn += read.torn;
-                disk.truncate(name, length)?;
-            } else {
-                contents.damaged += read.torn;
-            }
-            next = read.entries.last().map_or(first_of(name).max(next), |entry| entry.sequence + 1).max(next);
+            let length = contents.add(&read, bytes.len() as u64, i + 1 == names.len());
+            next = read.entries.last().map_or(first_of(name), |entry| entry.sequence + 1).max(next);
+            let entries = read.entries.len() as u64;
             contents.entries.extend(read.entries);
-            segments.push(Segment { name: name.clone(), length });
+            segments.push(Segment { name: name.clone(), length, entries });
         }
-        // What a process that was killed wrote may not be on the disk yet.
-        if let Some(last) = segments.last() {
-            disk.sync(&last.name)?;
-        }
-        Ok((Log { disk, limits, segments, next, is_uncertain: false }, contents))
+        let mut log = Log { disk, limits, segments, next, is_uncertain: true };
+        // Takes back what a cut left, and syncs what a process that was killed wrote. A disk that cannot be written can
+        // still be read: the first entry will say so.
+        let _ = log.settle();
+        Ok((log, contents))
     }
 
     /// What is in the log of `disk`, which is left as it is.
     pub fn read(disk: &D) -> Result<Contents, OpenError> {
         let mut contents = Contents::default();
-        for name in segment_names(disk)? {
-            let read = frame::read(&disk.read(&name)?);
+        let names = segment_names(disk)?;
+        for (i, name) in names.iter().enumerate() {
+            let Ok(bytes) = disk.read(name) else {
+                contents.unreadable += 1;
+                continue;
+            };
+            let read = frame::read(&bytes);
             if read.is_later {
-                return Err(OpenError::Later(name));
+                return Err(OpenError::Later(name.clone()));
             }
+            contents.add(&read, bytes.len() as u64, i + 1 == names.len());
             contents.entries.extend(read.entries);
-            contents.damaged += read.damaged;
-            contents.torn += read.torn;
         }
         Ok(contents)
     }
@@ -149,7 +176,7 @@ impl<D: Disk> Log<D> {
     /// Keeps an entry; when this returns it survives a cut of power.
     pub fn append(&mut self, draft: Draft) -> Result<Entry, AppendError> {
         if self.is_uncertain {
-            self.read_again()?;
+            self.settle()?;
         }
         let entry = draft.numbered(self.next);
         let bytes = frame::write(&entry).ok_or(AppendError::TooLarge)?;
@@ -161,10 +188,16 @@ impl<D: Disk> Log<D> {
         self.disk.write(&segment.name, segment.length, &bytes)?;
         self.disk.sync(&segment.name)?;
         segment.length += bytes.len() as u64;
+        segment.entries += 1;
         self.next += 1;
         self.is_uncertain = false;
         self.drop_oldest();
         Ok(entry)
+    }
+
+    /// How many entries are kept.
+    pub fn count(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.entries).sum()
     }
 
     /// A segment that takes `bytes` more.
@@ -177,13 +210,15 @@ impl<D: Disk> Log<D> {
         // A segment of this name holds no entry: it would have moved the sequence on.
         self.segments.retain(|segment| segment.name != name);
         self.disk.create(&name, &frame::HEADER)?;
-        self.segments.push(Segment { name, length: frame::HEADER.len() as u64 });
+        self.segments.push(Segment { name, length: frame::HEADER.len() as u64, entries: 0 });
         Ok(())
     }
 
     /// Removes the oldest segments beyond the limit; one that cannot be removed is tried again with the next entry.
     fn drop_oldest(&mut self) {
-        while self.segments.len() > 2 && self.segments.iter().map(|s| s.length).sum::<u64>() > self.limits.all {
+        while self.segments.len() > 2
+            && self.segments.iter().map(|s| s.length.min(self.limits.segment)).sum::<u64>() > self.limits.all
+        {
             if self.disk.remove(&self.segments[0].name).is_err() {
                 return;
             }
@@ -191,16 +226,19 @@ impl<D: Disk> Log<D> {
         }
     }
 
-    /// After a failed write: takes back what it left of an entry.
-    fn read_again(&mut self) -> io::Result<()> {
+    /// Takes back what a failed write or a cut left of an entry.
+    fn settle(&mut self) -> io::Result<()> {
         let names = segment_names(&self.disk)?;
         self.segments.retain(|segment| names.contains(&segment.name));
         let Some(segment) = self.segments.last_mut() else {
             self.is_uncertain = false;
             return Ok(());
         };
-        self.disk.truncate(&segment.name, segment.length)?;
-        self.disk.sync(&segment.name)?;
+        // Nothing is appended to a segment that cannot be read.
+        if segment.length <= self.limits.segment {
+            self.disk.truncate(&segment.name, segment.length)?;
+            self.disk.sync(&segment.name)?;
+        }
         self.is_uncertain = false;
         Ok(())
     }

@@ -22,6 +22,11 @@ pub enum KeyError {
         /// Why.
         reason: String,
     },
+    /// The file is not there, and findings are.
+    #[error(
+        "{0} is missing, and findings were kept with it: restore it from the clinic's papers, or move the findings away"
+    )]
+    Missing(PathBuf),
     /// The file holds no key.
     #[error(
         "{0} holds no key (64 hexadecimal digits): restore it from the clinic's papers; a new one finds no old names"

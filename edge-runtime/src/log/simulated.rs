@@ -218,3 +218,34 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 }
+
+/// A disk that outlives the log that uses it.
+impl Disk for std::rc::Rc<std::cell::RefCell<SimulatedDisk>> {
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.borrow().list()
+    }
+
+    fn read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.borrow().read(name)
+    }
+
+    fn create(&mut self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.borrow_mut().create(name, bytes)
+    }
+
+    fn write(&mut self, name: &str, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.borrow_mut().write(name, offset, bytes)
+    }
+
+    fn sync(&mut self, name: &str) -> io::Result<()> {
+        self.borrow_mut().sync(name)
+    }
+
+    fn truncate(&mut self, name: &str, length: u64) -> io::Result<()> {
+        self.borrow_mut().truncate(name, length)
+    }
+
+    fn remove(&mut self, name: &str) -> io::Result<()> {
+        self.borrow_mut().remove(name)
+    }
+}

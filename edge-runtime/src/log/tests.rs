@@ -5,6 +5,8 @@ use super::*;
 use crate::finding::tests::example;
 use crate::finding::{Cause, Outcome, Record, Refusal};
 use proptest::prelude::*;
+use std::cell::RefCell;
+use std::rc::Rc;
 
 /// Segments of three entries, so that a few cuts meet every kind of step.
 const LIMITS: Limits = Limits { segment: 1100, all: 1 << 20 };
@@ -18,7 +20,7 @@ fn draft(i: i64) -> Draft {
         _ => Outcome::Finding(example(i % 2 == 0).into()),
     };
     let record = Record::new(format!("patient-{i}.png"), outcome);
-    Draft { time: i, is_clock_set: true, reference: format!("{i:016x}"), record }
+    Draft { time: i, is_clock_set: true, reference: format!("{i:016x}"), version: Version::default(), record }
 }
 
 fn times(entries: &[Entry]) -> Vec<i64> {
@@ -27,17 +29,18 @@ fn times(entries: &[Entry]) -> Vec<i64> {
 
 /// Appends until the power is cut; gives the disk and how many entries were said to be kept.
 fn run(disk: SimulatedDisk, count: i64) -> (SimulatedDisk, i64) {
-    let Ok((mut log, contents)) = Log::open(disk.clone(), LIMITS) else {
-        return (disk, 0);
-    };
-    let mut kept = contents.entries.len() as i64;
-    for i in kept..count {
-        if log.append(draft(i)).is_err() {
-            break;
+    let disk = Rc::new(RefCell::new(disk));
+    let mut kept = 0;
+    if let Ok((mut log, contents)) = Log::open(Rc::clone(&disk), LIMITS) {
+        kept = contents.entries.len() as i64;
+        for i in kept..count {
+            if log.append(draft(i)).is_err() {
+                break;
+            }
+            kept += 1;
         }
-        kept += 1;
     }
-    (log.disk, kept)
+    (Rc::try_unwrap(disk).unwrap().into_inner(), kept)
 }
 
 /// The power is cut at every byte and call of nine appends, and what was not synced meets every fate; then again at
@@ -64,7 +67,9 @@ fn a_cut_at_any_byte_loses_nothing_that_was_kept() {
                 for fate in Fate::ALL {
                     let contents = Log::open(again.after_cut(*fate), LIMITS).unwrap().1;
                     let found = times(&contents.entries);
-                    assert!(found.len() as i64 >= kept.max(expected.len() as i64), "{steps} {second} {fate:?}");
+                    let whole = (0..found.len() as i64).eq(found.iter().copied());
+                    let least = kept.max(expected.len() as i64);
+                    assert!(whole && found.len() as i64 >= least, "{steps} {second} {fate:?}: {found:?}");
                     states += 1;
                 }
             }
@@ -121,9 +126,54 @@ fn the_oldest_segments_go_first() {
     }
     let total: usize = log.disk.list().unwrap().iter().map(|name| log.disk.read(name).unwrap().len()).sum();
     assert!(total <= 3000 + 1100, "{total}");
+    let count = log.count();
     let contents = Log::open(log.disk, limits).unwrap().1;
     let found = times(&contents.entries);
+    assert_eq!(found.len() as u64, count);
     assert!(found.len() > 4 && found.windows(2).all(|w| w[1] == w[0] + 1) && found.last() == Some(&39), "{found:?}");
+}
+
+/// A whole entry of another program is never taken for what a cut left.
+#[test]
+fn an_entry_that_is_whole_and_not_understood_is_not_removed() {
+    let mut disk = SimulatedDisk::default();
+    let body = [9u8; 20];
+    let mut bytes = frame::HEADER.to_vec();
+    bytes.extend((body.len() as u32).to_le_bytes());
+    bytes.extend(crc32fast::hash(&[&(body.len() as u32).to_le_bytes()[..], &body].concat()).to_le_bytes());
+    bytes.extend(body);
+    disk.create("findings-000000000001.log", &bytes).unwrap();
+    let disk = Rc::new(RefCell::new(disk));
+    assert!(matches!(Log::open(Rc::clone(&disk), LIMITS), Err(OpenError::Later(_))));
+    assert_eq!(disk.borrow().read("findings-000000000001.log").unwrap(), bytes);
+}
+
+#[test]
+fn a_disk_that_is_read_only_from_the_start_is_read() {
+    let (disk, _) = run(SimulatedDisk::default(), 4);
+    let (mut log, contents) = Log::open(SimulatedDisk { is_read_only: true, ..disk }, LIMITS).unwrap();
+    assert_eq!(contents.entries.len(), 4);
+    assert!(matches!(log.append(draft(4)), Err(AppendError::Unwritable(_))));
+    log.disk.is_read_only = false;
+    assert_eq!(log.append(draft(4)).unwrap().sequence, 5);
+}
+
+/// The form of version 1, which later programs have to read: SHA-256 of a segment with three entries.
+#[test]
+fn the_bytes_of_version_1_stay() {
+    let (disk, _) = run(SimulatedDisk::default(), 2);
+    let bytes = disk.read("findings-000000000001.log").unwrap();
+    let digest = crate::process::files::sha256_hex(&bytes);
+    assert_eq!(&digest[..16], "a2936ad29e47fb98", "the format changed: another version, and a reader for this one");
+}
+
+#[test]
+fn two_programs_do_not_share_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = Folder::create(dir.path().join("f")).unwrap();
+    assert!(Folder::create(dir.path().join("f")).unwrap_err().to_string().contains("another edge-runtime"));
+    drop(first);
+    Folder::create(dir.path().join("f")).unwrap();
 }
 
 #[test]
@@ -141,7 +191,9 @@ fn a_folder_keeps_what_is_appended() {
     for i in 0..5 {
         log.append(draft(i)).unwrap();
     }
-    let path = dir.path().join("findings").join(&log.segments.last().unwrap().name);
+    let name = log.segments.last().unwrap().name.clone();
+    drop(log);
+    let path = dir.path().join("findings").join(name);
     let mut bytes = std::fs::read(&path).unwrap();
     bytes.truncate(bytes.len() - 3);
     std::fs::write(&path, bytes).unwrap();
@@ -149,7 +201,8 @@ fn a_folder_keeps_what_is_appended() {
     assert_eq!(times(&contents.entries), [0, 1, 2, 3]);
     assert!(contents.torn > 0);
     log.append(draft(4)).unwrap();
-    assert_eq!(times(&Log::read(&folder()).unwrap().entries), [0, 1, 2, 3, 4]);
+    let existing = Folder::existing(dir.path().join("findings")).unwrap();
+    assert_eq!(times(&Log::read(&existing).unwrap().entries), [0, 1, 2, 3, 4]);
 }
 
 proptest! {

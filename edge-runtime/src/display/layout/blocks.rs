@@ -114,6 +114,10 @@ impl<'a, D: DrawTarget<Color = Rgb565>> Placing<'a, D> {
     fn measure(&self, block: &Block, px: u16, width: u32, most_rows: usize) -> Option<Measured<'a>> {
         match &block.content {
             Content::Text(key, values) => self.style.lettering.set(*key, values, px, width).map(Measured::Lines),
+            Content::Figures(text) => {
+                let lines = self.style.lettering.figures(text, Role::Body, px)?;
+                (lines.width() <= width).then_some(Measured::Lines(lines))
+            }
             Content::Ascii(text) => {
                 let font = mono(px);
                 let shown = |c: char| if c.is_ascii_graphic() || c == ' ' { c } else { '?' };
@@ -221,7 +225,7 @@ impl<'a, D: DrawTarget<Color = Rgb565>> Placing<'a, D> {
                 self.fill(Area { x: x - 1, width: thick + 2, ..area }, palette.ground())?;
                 self.fill(Area { x, width: thick, ..area }, palette.tone(Tone::Plain))
             }
-            Content::Text(..) | Content::Ascii(_) | Content::Rows { .. } => Ok(()),
+            Content::Text(..) | Content::Figures(_) | Content::Ascii(_) | Content::Rows { .. } => Ok(()),
         }
     }
 

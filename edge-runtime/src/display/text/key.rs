@@ -86,6 +86,7 @@ keys! {
     EngineFailed => "engine-failed",
     Unsuitable => "unsuitable",
     StickRemoved => "stick-removed",
+        StickUnreadable => "stick-unreadable",
     CopyAgain => "copy-again",
     ExportAgain => "export-again",
     ExportSmaller => "export-smaller",
