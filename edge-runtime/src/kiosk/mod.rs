@@ -1,5 +1,5 @@
 //! The device as a workplace: radiographs arrive in a folder or on a stick, are scanned, shown and kept; three buttons
-//! do the rest. [`state`] is what the screen shows and what buttons do, [`run`] drives it.
+//! do the rest. [`state`] is what the screen shows and what buttons do, [`mod@run`] drives it.
 
 mod in_work;
 pub mod inbox;

@@ -33,10 +33,7 @@ fn run(disk: SimulatedDisk, count: i64) -> (SimulatedDisk, i64) {
     let mut kept = 0;
     if let Ok((mut log, contents)) = Log::open(Rc::clone(&disk), LIMITS) {
         kept = contents.entries.len() as i64;
-        for i in kept..count {
-            if log.append(draft(i)).is_err() {
-                break;
-            }
+        while kept < count && log.append(draft(kept)).is_ok() {
             kept += 1;
         }
     }

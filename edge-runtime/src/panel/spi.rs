@@ -171,7 +171,10 @@ mod tests {
 
     /// What went over the bus: bytes, each with the level of the line that tells data from commands.
     #[derive(Default, Clone)]
-    struct Record(Rc<RefCell<(bool, Vec<(bool, u8)>)>>);
+    struct Record(Rc<RefCell<Sent>>);
+
+    /// The level of that line now, and what was sent.
+    type Sent = (bool, Vec<(bool, u8)>);
 
     impl ErrorType for Record {
         type Error = Infallible;
