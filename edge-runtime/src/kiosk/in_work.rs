@@ -3,8 +3,8 @@
 use crate::log::Version;
 use std::path::Path;
 
-/// A scan that ended the program this often since the machine started is the file's fault, and not that of a cut of power
-/// or of somebody who ended the program.
+/// A scan that ended the program this often since the machine started is the file's fault, and not that of a cut of
+/// power or of somebody who ended the program.
 pub(super) const MOST_TRIES: u32 = 2;
 
 /// A file that is being scanned.
