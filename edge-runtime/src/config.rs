@@ -1,7 +1,7 @@
 //! What a clinic sets on its device: one TOML file. `edge-runtime config` prints it with its defaults and what each
 //! means.
 
-use crate::board::HOST;
+use crate::board::Board;
 use crate::display::text::Language;
 use crate::suitability::Policy;
 use serde::{Deserialize, Serialize};
@@ -123,11 +123,15 @@ impl Config {
         };
         let given: toml::Table = toml::from_str(text).map_err(|e| wrong(e.span(), e.message()))?;
         let mut table: toml::Table = toml::from_str(DEFAULT).expect("the defaults are tested");
-        merge(&mut table, given.clone());
-        let config: Config = table.try_into().map_err(|e: toml::de::Error| {
-            // The merged table has no lines: the key's name finds the one in the file.
-            let key = e.message().split('`').nth(1).unwrap_or_default().to_owned();
-            wrong(place_of(text, &key), e.message())
+        merge(&mut table, given);
+        let merged = toml::to_string(&table).map_err(|e| wrong(None, &e.to_string()))?;
+        let config: Config = toml::from_str(&merged).map_err(|e| {
+            // The line in the merged text names the key, and the key finds the line in the file.
+            let unknown = e.message().split('`').nth(1).unwrap_or_default();
+            let line = e.span().map_or(0, |at| line_of(&merged, at.start));
+            let line = merged.lines().nth(line.saturating_sub(1)).unwrap_or_default();
+            let key = line.split('=').next().unwrap_or_default().trim().trim_matches(['[', ']']);
+            wrong(place_of(text, unknown).or_else(|| place_of(text, key)), e.message())
         })?;
         config.check().map_err(|(key, reason)| wrong(place_of(text, key), &reason))?;
         Ok(config)
@@ -140,8 +144,17 @@ impl Config {
         if !(1..=64).contains(&self.findings.keep_mib) {
             return Err(("keep_mib", format!("keep_mib = {}: 1 to 64", self.findings.keep_mib)));
         }
-        if self.board.is_empty() {
-            return Err(("board", format!("board is empty: `{HOST}`, or a name of `boards list`")));
+        Board::find(&self.board).map_err(|e| ("board", e.to_string()))?;
+        if self.off.first().is_some_and(String::is_empty) {
+            return Err(("off", "off begins with no program: [] for none".into()));
+        }
+        if self.inbox.folders.is_empty() && !self.inbox.sticks {
+            return Err(("folders", "nothing can arrive: name a folder, or read sticks".into()));
+        }
+        let paths = [("mounts", &self.inbox.mounts), ("folder", &self.findings.folder), ("key", &self.findings.key)];
+        let folders = self.inbox.folders.iter().map(|folder| ("folders", folder));
+        if let Some((key, _)) = paths.into_iter().chain(folders).find(|(_, path)| path.as_os_str().is_empty()) {
+            return Err((key, format!("{key} is empty: give a path")));
         }
         self.check_folders().map_err(|reason| ("folders", reason))
     }
@@ -210,7 +223,15 @@ mod tests {
         assert!(error("threads = 1\nlanguage = \n").starts_with("clinic.toml, line 2: "));
         assert!(error("\nlanguag = \"en\"\n").starts_with("clinic.toml, line 2: unknown field `languag`"));
         assert!(error("\n\nthreads = 99\n").starts_with("clinic.toml, line 3: threads = 99: 1 to 64"));
-        assert!(error("language = \"xx\"\n").contains("unknown variant `xx`"));
+        assert!(error("\nlanguage = \"xx\"\n").starts_with("clinic.toml, line 2: unknown variant `xx`"));
+        let wrong_type = error("\n[findings]\nkeep_mib = \"2\"\n");
+        assert!(wrong_type.starts_with("clinic.toml, line 3: invalid type"), "{wrong_type}");
+        assert!(error("board = \"raspberry-pi-9\"\n").contains("line 1: no board `raspberry-pi-9`"));
+        assert!(error("off = [\"\"]\n").starts_with("clinic.toml, line 1: off begins"));
+        assert!(
+            error("[inbox]\nfolders = []\nsticks = false\n").starts_with("clinic.toml, line 2: nothing can arrive")
+        );
+        assert!(error("[findings]\nkey = \"\"\n").starts_with("clinic.toml, line 2: key is empty"));
         assert!(error("[findings]\nfolder = \"/a/b\"\n[inbox]\nfolders = [\"/a\"]\n").contains("line 4: a watched"));
     }
 }
