@@ -2,8 +2,7 @@
 
 use super::Entry;
 use crate::finding::{Answer, DISCLAIMER, Outcome};
-use crate::report::json;
-use chrono::{DateTime, Utc};
+use crate::report::json::{self, time};
 use serde_json::{Map, Value, json};
 
 /// The columns of a table.
@@ -83,11 +82,6 @@ fn quoted(field: &str) -> String {
         true => format!("\"{}\"", safe.replace('"', "\"\"")),
         false => safe,
     }
-}
-
-/// RFC 3339, UTC.
-fn time(seconds: i64) -> String {
-    DateTime::<Utc>::from_timestamp(seconds, 0).unwrap_or_default().format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 #[cfg(test)]

@@ -100,7 +100,7 @@ pub fn line(record: &Record) -> String {
 }
 
 /// RFC 3339, UTC.
-fn time(seconds: i64) -> String {
+pub(crate) fn time(seconds: i64) -> String {
     let time = DateTime::<Utc>::from_timestamp(seconds, 0).unwrap_or_default();
     time.format("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -66,11 +66,7 @@ pub fn draw_page<D>(target: &mut D, page: &Page, style: Style) -> Result<Shortfa
 where
     D: DrawTarget<Color = Rgb565>,
 {
-    let mut canvas = Placing::new(target, style);
-    canvas.target.clear(style.palette.ground())?;
-    let mut area = canvas.panel();
-    canvas.buttons(page.buttons, &mut area)?;
-    let takes_turns = canvas.foot(page.foot, Beside::Text, &mut area)?;
+    let (mut canvas, mut area, takes_turns) = Placing::begin(target, page, style, Beside::Text)?;
     canvas.headline(page, &mut area)?;
     if let Some(picture) = page.picture
         && picture_side(canvas.size).is_some()
@@ -88,11 +84,7 @@ pub fn draw_picture<D>(target: &mut D, picture: &Picture, page: &Page, style: St
 where
     D: DrawTarget<Color = Rgb565>,
 {
-    let mut canvas = Placing::new(target, style);
-    canvas.target.clear(style.palette.ground())?;
-    let mut area = canvas.panel();
-    canvas.buttons(page.buttons, &mut area)?;
-    canvas.foot(page.foot, Beside::Picture, &mut area)?;
+    let (mut canvas, area, _) = Placing::begin(target, page, style, Beside::Picture)?;
     canvas.picture(picture, area)?;
     Ok(canvas.shortfall)
 }
@@ -153,6 +145,21 @@ impl<'a, D: DrawTarget<Color = Rgb565>> Placing<'a, D> {
         let margin = (size.width.min(size.height) / 40).max(2);
         let gap = (size.width.min(size.height) / 60).max(2);
         Placing { target, style, size, margin, gap, shortfall: Shortfall::default() }
+    }
+
+    /// Clears the panel and places buttons and foot; gives the area that is left, and a foot that takes turns.
+    fn begin(
+        target: &'a mut D,
+        page: &Page,
+        style: Style<'a>,
+        beside: Beside,
+    ) -> Result<(Self, Area, Option<Key>), D::Error> {
+        let mut canvas = Placing::new(target, style);
+        canvas.target.clear(style.palette.ground())?;
+        let mut area = canvas.panel();
+        canvas.buttons(page.buttons, &mut area)?;
+        let takes_turns = canvas.foot(page.foot, beside, &mut area)?;
+        Ok((canvas, area, takes_turns))
     }
 
     fn panel(&self) -> Area {
