@@ -1,6 +1,8 @@
 //! What a radiograph looks like in a few numbers: grey levels, sharpness by scale and place, borders, and where it is
 //! bright. No part of it knows lungs; it tells machines, exposures, ages, positions and pictures of other things apart.
 
+use std::ops::Range;
+
 use crate::image::GreyPlane;
 
 /// Side that a picture is brought to.
@@ -24,7 +26,7 @@ const CONTRAST_FLOOR: f32 = 5.0;
 pub const LENGTH: usize = QUANTILES.len() + OCTAVES * (3 + GRID * GRID) + 8 + CELLS * CELLS;
 
 /// Where each kind of number stands in [`Descriptor::values`].
-pub const PARTS: [(&str, std::ops::Range<usize>); 4] = {
+pub const PARTS: [(&str, Range<usize>); 4] = {
     let sharpness = QUANTILES.len();
     let borders = sharpness + OCTAVES * (3 + GRID * GRID);
     let places = borders + 8;
@@ -163,27 +165,34 @@ impl Square {
         let rows = || self.values.chunks_exact(side);
         let across: f32 = rows().map(|row| row.iter().zip(&row[1..]).map(|(a, b)| (a - b).abs()).sum::<f32>()).sum();
         let down: f32 = self.values.iter().zip(&self.values[side..]).map(|(a, b)| (a - b).abs()).sum();
-        let mut sums = [0.0; GRID * GRID];
-        let mut counts = [0.0; GRID * GRID];
-        for row in 1..side - 1 {
-            for column in 1..side - 1 {
-                let beside = self.at(row - 1, column)
-                    + self.at(row + 1, column)
-                    + self.at(row, column - 1)
-                    + self.at(row, column + 1);
-                let cell = row * GRID / side * GRID + column * GRID / side;
-                sums[cell] += (4.0 * self.at(row, column) - beside).abs();
-                counts[cell] += 1.0;
-            }
-        }
+        let cell = side / GRID;
+        // Without the outermost pixels, which have no four neighbours.
+        let inner = |i: usize| (i * cell).max(1)..((i + 1) * cell).min(side - 1);
+        let areas: [_; GRID * GRID] = std::array::from_fn(|i| (inner(i / GRID), inner(i % GRID)));
+        let sums = areas.clone().map(|(rows, columns)| self.curvature(rows, columns));
         let curvature = sums.iter().sum::<f32>() / ((side - 2) * (side - 2)) as f32;
         let pairs = (side * (side - 1)) as f32;
         Octave {
             across: (across / pairs + FLOOR).ln(),
             down: (down / pairs + FLOOR).ln(),
             curvature: (curvature + FLOOR).ln(),
-            grid: std::array::from_fn(|cell| (sums[cell] / counts[cell] + FLOOR).ln()),
+            grid: std::array::from_fn(|i| (sums[i] / (areas[i].0.len() * areas[i].1.len()) as f32 + FLOOR).ln()),
         }
+    }
+
+    /// Sum of the magnitudes of four times a pixel less its neighbours, over the pixels of an area.
+    fn curvature(&self, rows: Range<usize>, columns: Range<usize>) -> f32 {
+        let mut sum = 0.0;
+        for row in rows {
+            for column in columns.clone() {
+                let beside = self.at(row - 1, column)
+                    + self.at(row + 1, column)
+                    + self.at(row, column - 1)
+                    + self.at(row, column + 1);
+                sum += (4.0 * self.at(row, column) - beside).abs();
+            }
+        }
+        sum
     }
 
     /// Means of 2×2 pixels.
