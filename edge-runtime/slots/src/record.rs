@@ -1,0 +1,128 @@
+//! Records in the area before the first partition: two copies, written in turns, so that one of them is whole after a
+//! cut of power.
+
+use crate::block::Block;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io;
+
+const MAGIC: [u8; 8] = *b"HILUMREC";
+/// Magic, format, sequence and length.
+const HEADER: usize = 8 + 4 + 8 + 4;
+/// Bytes of a copy.
+pub const ROOM: usize = 32 << 10;
+
+/// Where a record's copies lie, and which format its content has.
+#[derive(Debug, Clone, Copy)]
+pub struct Record {
+    copies: [u64; 2],
+    format: u32,
+}
+
+/// What a device knows about its slots.
+pub const STATE: Record = Record { copies: [64 << 10, 128 << 10], format: 1 };
+/// What a clinic set when the card was written.
+pub const CLINIC: Record = Record { copies: [192 << 10, 256 << 10], format: 1 };
+
+/// Why a record is not written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The card does not take it.
+    #[error("the card cannot be read or written ({0}): replace it")]
+    Card(#[from] io::Error),
+    /// It is too long.
+    #[error("{0} bytes do not fit a record of {ROOM}")]
+    TooLong(usize),
+}
+
+impl Record {
+    /// The copies that are whole: sequence and content.
+    fn copies(&self, card: &impl Block) -> io::Result<[Option<(u64, Vec<u8>)>; 2]> {
+        let mut found = [None, None];
+        for (copy, offset) in found.iter_mut().zip(self.copies) {
+            let bytes = card.bytes(offset, ROOM)?;
+            *copy = self.parse(&bytes);
+        }
+        Ok(found)
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
+        let (magic, rest) = bytes.split_first_chunk::<8>()?;
+        let (format, rest) = rest.split_first_chunk::<4>()?;
+        let (sequence, rest) = rest.split_first_chunk::<8>()?;
+        let (length, rest) = rest.split_first_chunk::<4>()?;
+        let length = u32::from_le_bytes(*length) as usize;
+        let checked = bytes.get(..HEADER.checked_add(length)?)?;
+        let sum = rest.get(length..length + 4)?;
+        let is_whole = *magic == MAGIC
+            && u32::from_le_bytes(*format) == self.format
+            && crc32fast::hash(checked).to_le_bytes() == sum;
+        is_whole.then(|| (u64::from_le_bytes(*sequence), rest[..length].to_vec()))
+    }
+
+    /// The newest whole copy that is understood.
+    pub fn read<T: DeserializeOwned>(&self, card: &impl Block) -> io::Result<Option<T>> {
+        let mut copies: Vec<(u64, Vec<u8>)> = self.copies(card)?.into_iter().flatten().collect();
+        copies.sort_by_key(|(sequence, _)| std::cmp::Reverse(*sequence));
+        Ok(copies.iter().find_map(|(_, content)| postcard::from_bytes(content).ok()))
+    }
+
+    /// Writes `content` over the older copy, and returns once it stays.
+    pub fn write<T: Serialize>(&self, card: &mut impl Block, content: &T) -> Result<(), RecordError> {
+        let content = postcard::to_stdvec(content).map_err(|e| io::Error::other(e.to_string()))?;
+        if content.len() > ROOM - HEADER - 4 {
+            return Err(RecordError::TooLong(content.len()));
+        }
+        let copies = self.copies(card)?;
+        let sequence = copies.iter().flatten().map(|(sequence, _)| *sequence).max().unwrap_or(0) + 1;
+        let older = match &copies {
+            [Some((a, _)), Some((b, _))] => usize::from(a > b),
+            [Some(_), None] => 1,
+            [None, _] => 0,
+        };
+        let mut bytes = Vec::with_capacity(HEADER + content.len() + 4);
+        bytes.extend(MAGIC);
+        bytes.extend(self.format.to_le_bytes());
+        bytes.extend(sequence.to_le_bytes());
+        bytes.extend((content.len() as u32).to_le_bytes());
+        bytes.extend(&content);
+        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
+        card.write_at(self.copies[older], &bytes)?;
+        Ok(card.sync()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulated::{Fate, SimulatedCard};
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_cut_leaves_the_old_record_or_the_new_one() {
+        let mut card = SimulatedCard::of_length(1 << 20);
+        assert_eq!(STATE.read::<String>(&card).unwrap(), None);
+        for (old, new) in [("", "a"), ("a", "b"), ("b", "c")] {
+            let mut whole = card.clone();
+            STATE.write(&mut whole, &new).unwrap();
+            for steps in 0..2 {
+                for fate in Fate::all() {
+                    let mut cut = card.with_cut_after(steps);
+                    STATE.write(&mut cut, &new).unwrap_err();
+                    let kept = STATE.read::<String>(&cut.after_cut(fate)).unwrap().unwrap_or_default();
+                    assert!(kept == old || kept == new, "{steps} {fate:?}: {kept}");
+                }
+            }
+            card = whole;
+            assert_eq!(STATE.read::<String>(&card).unwrap().as_deref(), Some(new));
+        }
+        assert!(matches!(STATE.write(&mut card, &vec![0u8; ROOM]), Err(RecordError::TooLong(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_a_record_by_accident(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert_eq!(STATE.parse(&bytes), None);
+        }
+    }
+}
