@@ -5,5 +5,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    boards::command::main()
+    boards::commands::main()
 }

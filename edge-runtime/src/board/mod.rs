@@ -1,5 +1,6 @@
 //! What a device is: `boards/*.toml`, one file a board, embedded in the program.
 
+pub mod card;
 pub mod prediction;
 
 use crate::stages::StageTimes;
@@ -50,6 +51,9 @@ pub struct Board {
     /// What a predicted latency assumes; absent where none is predicted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assumed: Option<Assumed>,
+    /// How a card is made for it; absent where none can be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub card: Option<card::Card>,
 }
 
 /// Assumptions of [`prediction`], not measurements.

@@ -7,6 +7,7 @@ mod export;
 mod inspect;
 mod scan;
 mod ui;
+mod update;
 
 use crate::board::{Board, HOST};
 use crate::engine::Compute;
@@ -55,6 +56,8 @@ enum Command {
     Export(export::Args),
     /// Check display, buttons, disk, clock, temperature and model, each with what to do
     Doctor(doctor::Args),
+    /// Install a signed update on a card of `boards build`
+    Update(update::Args),
     /// Print the configuration with its defaults, or check one
     Config(config::Args),
 }
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Command::Ui(args) => ui::run(args, process),
         Command::Export(args) => export::run(args, process),
         Command::Doctor(args) => doctor::run(args, process),
+        Command::Update(args) => update::run(args, process),
         Command::Config(args) => config::run(args, process),
     })
 }

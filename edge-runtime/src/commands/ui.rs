@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::display::text::Language;
 use crate::kiosk::run::End;
 use crate::kiosk::sticks::SystemMounts;
+use crate::kiosk::update::Updates;
 use crate::kiosk::{Kiosk, KioskError, input, run as run_kiosk, self_test};
 use crate::log::Folder;
 use crate::panel::Shown;
@@ -93,6 +94,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
         board: &board,
         disk,
         mounts: config.inbox.sticks.then_some(SystemMounts),
+        updates: Updates::of_device(),
         panel,
         inputs,
     };

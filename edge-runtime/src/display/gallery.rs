@@ -123,8 +123,10 @@ impl Material {
             let problems = [Problem::DiskFull, Problem::DiskReadOnly, Problem::FindingsDamaged];
             screens.extend(problems.map(Screen::Problem));
             screens.extend([Problem::ModelRefused, Problem::ClockUnset, Problem::StickUnreadable].map(Screen::Problem));
+            screens.extend([Problem::UpdateRefused, Problem::UpdateFailed].map(Screen::Problem));
             screens.extend(Stage::ALL.iter().map(|stage| Screen::Scanning { stage: *stage, done: 9_998, of: 10_000 }));
-            screens.extend([Step::OpeningFindings, Step::Checking].map(Screen::Starting));
+            let steps = [Step::OpeningFindings, Step::Checking, Step::Updating(40)];
+            screens.extend(steps.map(Screen::Starting));
         }
         screens
     }

@@ -122,6 +122,8 @@ pub enum Step {
     LoadingModel,
     /// The model scans its test pattern.
     Checking,
+    /// An update is written: percent that are done.
+    Updating(u8),
 }
 
 /// A finding in a list.
@@ -211,6 +213,10 @@ pub enum Problem {
     StickRemoved,
     /// The stick, or a folder, cannot be read.
     StickUnreadable,
+    /// A file on the stick is no update for this device.
+    UpdateRefused,
+    /// An update was tried, and did not pass.
+    UpdateFailed,
 }
 
 impl Problem {
@@ -224,6 +230,8 @@ impl Problem {
             Problem::ClockUnset => [Key::ClockUnset, Key::CallEngineer],
             Problem::StickRemoved => [Key::StickRemoved, Key::InsertAgain],
             Problem::StickUnreadable => [Key::StickUnreadable, Key::CallEngineer],
+            Problem::UpdateRefused => [Key::UpdateRefused, Key::CallEngineer],
+            Problem::UpdateFailed => [Key::UpdateFailed, Key::CallEngineer],
         }
     }
 }
@@ -255,6 +263,7 @@ fn starting(step: Step) -> Page<'static> {
         Step::OpeningFindings => (Key::OpeningFindings, 0.15),
         Step::LoadingModel => (Key::LoadingModel, 0.4),
         Step::Checking => (Key::Checking, 0.8),
+        Step::Updating(percent) => (Key::InstallingUpdate, f32::from(percent) / 100.0),
     };
     let blocks = vec![
         Block::text(key, Tone::Plain),

@@ -16,6 +16,8 @@ pub enum Input {
         /// From the top.
         y: f32,
     },
+    /// The power button.
+    Power,
     /// The end of the kiosk.
     Quit,
 }
@@ -33,7 +35,7 @@ impl Input {
                 1 => Button::Middle,
                 _ => Button::Right,
             }),
-            Input::Touch { .. } | Input::Quit => None,
+            Input::Touch { .. } | Input::Power | Input::Quit => None,
         }
     }
 }
@@ -55,8 +57,8 @@ pub fn read_lines(lines: impl BufRead, to: &Sender<Input>) {
     }
 }
 
-/// Reads every input device that has such keys; gives how many there are. Each is read by a thread of its own, which
-/// ends when the device is unplugged.
+/// Reads every input device that has such keys; gives how many there are now. Each is read by a thread of its own,
+/// which ends when the device is unplugged; one that is plugged in later is read too.
 #[cfg(all(feature = "panels", target_os = "linux"))]
 pub fn read_devices(to: &Sender<Input>) -> usize {
     devices::read(to)
@@ -72,19 +74,49 @@ pub fn read_devices(_: &Sender<Input>) -> usize {
 mod devices {
     use super::*;
     use evdev::{AbsoluteAxisCode, Device, EventSummary, KeyCode};
+    use std::collections::HashSet;
+    use std::path::PathBuf;
+    use std::time::Duration;
+
+    const FOLDER: &str = "/dev/input";
+    /// How often new devices are looked for.
+    const LOOK: Duration = Duration::from_secs(2);
 
     pub(super) fn read(to: &Sender<Input>) -> usize {
-        let devices = evdev::enumerate().map(|(_, device)| device);
-        let wanted = devices.filter(|device| {
-            let has_keys = device.supported_keys().is_some_and(|keys| keys.iter().any(|key| button(key).is_some()));
-            has_keys || is_touch(device)
+        let mut known = HashSet::new();
+        let count = read_new(&mut known, to);
+        let to = to.clone();
+        std::thread::spawn(move || {
+            loop {
+                std::thread::sleep(LOOK);
+                read_new(&mut known, &to);
+            }
         });
-        wanted
+        count
+    }
+
+    /// Reads the devices that are not among the `known`, and notes which are there; gives how many were new and wanted.
+    fn read_new(known: &mut HashSet<PathBuf>, to: &Sender<Input>) -> usize {
+        let entries = std::fs::read_dir(FOLDER).into_iter().flatten().flatten();
+        let there: HashSet<PathBuf> = entries
+            .filter(|entry| entry.file_name().to_string_lossy().starts_with("event"))
+            .map(|entry| entry.path())
+            .collect();
+        let new = there.difference(known).filter_map(|path| Device::open(path).ok());
+        let count = new
+            .filter(is_wanted)
             .map(|mut device| {
                 let to = to.clone();
                 std::thread::spawn(move || follow(&mut device, &to));
             })
-            .count()
+            .count();
+        *known = there;
+        count
+    }
+
+    fn is_wanted(device: &Device) -> bool {
+        let is_meant = |key| button(key).is_some() || key == KeyCode::KEY_POWER;
+        device.supported_keys().is_some_and(|keys| keys.iter().any(is_meant)) || is_touch(device)
     }
 
     fn is_touch(device: &Device) -> bool {
@@ -144,6 +176,7 @@ mod devices {
                     EventSummary::Key(_, KeyCode::BTN_TOUCH, 0) => {
                         Some(Input::Touch { x: share(finger.x, across), y: share(finger.y, down) })
                     }
+                    EventSummary::Key(_, KeyCode::KEY_POWER, 1) => Some(Input::Power),
                     EventSummary::Key(_, key, 1) => button(key).map(Input::Button),
                     _ => None,
                 };

@@ -8,6 +8,7 @@ pub mod run;
 pub mod self_test;
 pub mod state;
 pub mod sticks;
+pub mod update;
 mod worker;
 
 pub use run::{Kiosk, KioskError, run};

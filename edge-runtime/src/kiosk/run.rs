@@ -6,6 +6,7 @@ use super::input::Input;
 use super::self_test::{self, Outcome as TestOutcome};
 use super::state::{Pictures, Request, Scanned, State};
 use super::sticks::{Mounts, Stick, Sticks};
+use super::update::{Running, Updates};
 use super::worker::{Done, Report, Worker, decoder_failed};
 use crate::board::Board;
 use crate::config::{Config, Names};
@@ -73,6 +74,8 @@ pub struct Kiosk<'a, D, M> {
     pub disk: D,
     /// What mounts sticks; `None` where none are read.
     pub mounts: Option<M>,
+    /// The card that updates on sticks are installed on; `None` where the system is updated otherwise.
+    pub updates: Option<Updates>,
     /// What it is shown on.
     pub panel: Shown,
     /// Buttons, keys and touches.
@@ -94,7 +97,7 @@ pub fn run<D: Disk, M: Mounts>(
     load: impl Fn() -> Result<Model, ModelError>,
     check: impl Fn(&Model) -> TestOutcome,
 ) -> Result<End, KioskError> {
-    let Kiosk { config, board, disk, mounts, panel, inputs } = kiosk;
+    let Kiosk { config, board, disk, mounts, updates, panel, inputs } = kiosk;
     let folder = &config.findings.folder;
     let language = kept_language(folder).unwrap_or(config.language);
     let mut screen =
@@ -125,6 +128,9 @@ pub fn run<D: Disk, M: Mounts>(
     let in_work = folder.join(IN_WORK);
     findings.refuse_what_ended_the_last_run(&in_work, &mut state);
     state.is_ready();
+    if updates.as_ref().is_some_and(Updates::has_failed) {
+        state.interrupt(Problem::UpdateFailed);
+    }
     screen.show(&state)?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let worker = Worker { model: &model, board, policy: config.policy, size: screen.panel.size(), in_work };
@@ -139,6 +145,10 @@ pub fn run<D: Disk, M: Mounts>(
             sticks: mounts.map(|mounts| Sticks::new(config.inbox.mounts.clone(), mounts)),
             mounted: vec![],
         },
+        updates,
+        found_update: None,
+        update: None,
+        shown_percent: None,
         queue: VecDeque::new(),
         current: None,
         jobs,
@@ -348,6 +358,12 @@ struct Device<D, M> {
     screen: Screen,
     findings: Findings<D>,
     sources: Sources<M>,
+    updates: Option<Updates>,
+    /// An update on a stick, which waits until nothing is scanned.
+    found_update: Option<PathBuf>,
+    /// An update that is being installed.
+    update: Option<Running>,
+    shown_percent: Option<u8>,
     queue: VecDeque<Job>,
     current: Option<Job>,
     jobs: Sender<(PathBuf, InWork)>,
@@ -375,13 +391,13 @@ impl<D: Disk, M: Mounts> Device<D, M> {
                 }
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
+            if self.install()? == Some(End::Off) {
+                return Ok(self.ends(End::Off));
+            }
             let pressed: Vec<Input> = self.screen.panel.pressed().into_iter().chain(inputs.try_iter()).collect();
             for input in pressed {
                 if let Some(end) = self.input(input, &check)? {
-                    if let Some(sticks) = &mut self.sources.sticks {
-                        sticks.close();
-                    }
-                    return Ok(end);
+                    return Ok(self.ends(end));
                 }
             }
             self.screen.show(&self.state)?;
@@ -391,6 +407,46 @@ impl<D: Disk, M: Mounts> Device<D, M> {
                 Err(RecvTimeoutError::Timeout) => {}
                 // The worker lives as long as its jobs can come.
                 Err(RecvTimeoutError::Disconnected) => return Ok(End::Quit),
+            }
+        }
+    }
+
+    fn ends(&mut self, end: End) -> End {
+        if let Some(sticks) = &mut self.sources.sticks {
+            sticks.close();
+        }
+        end
+    }
+
+    /// Installs an update that was found, once nothing is scanned; gives the end of the kiosk where the device has to
+    /// restart to try it.
+    fn install(&mut self) -> Result<Option<End>, KioskError> {
+        let is_idle = self.current.is_none() && self.queue.is_empty();
+        if self.update.is_none()
+            && is_idle
+            && let Some(file) = self.found_update.take()
+            && let Some(updates) = &self.updates
+        {
+            self.state.starts(Step::Updating(0));
+            self.screen.show(&self.state)?;
+            self.update = Some(updates.install(file));
+        }
+        let Some(running) = &self.update else { return Ok(None) };
+        if self.shown_percent != Some(running.percent()) {
+            self.shown_percent = Some(running.percent());
+            self.state.starts(Step::Updating(running.percent()));
+        }
+        let Some(ended) = running.ended() else { return Ok(None) };
+        self.update = None;
+        self.state.is_ready();
+        match ended {
+            Ok(()) => Ok(Some(End::Off)),
+            Err(e) => {
+                eprintln!("edge-runtime: the update is not installed: {e}");
+                if !e.is_installed() {
+                    self.state.interrupt(Problem::UpdateRefused);
+                }
+                Ok(None)
             }
         }
     }
@@ -437,6 +493,9 @@ impl<D: Disk, M: Mounts> Device<D, M> {
         let Some(sticks) = &mut self.sources.sticks else { return };
         let changes = sticks.poll();
         for stick in changes.came {
+            if self.updates.is_some() {
+                self.found_update = self.found_update.take().or_else(|| Updates::on(&stick.mount));
+            }
             self.sources.mounted.push((stick.clone(), Inbox::still(stick.mount)));
         }
         for (name, reason) in changes.refused {
@@ -458,7 +517,7 @@ impl<D: Disk, M: Mounts> Device<D, M> {
 
     /// Gives the worker its next file.
     fn next(&mut self) {
-        while self.current.is_none() {
+        while self.current.is_none() && self.update.is_none() {
             let Some(job) = self.queue.pop_front() else { return };
             let version = version_of(&job.path).unwrap_or_default();
             let file = (self.findings.reference(&job.path, &job.folder), version);
@@ -556,6 +615,10 @@ impl<D: Disk, M: Mounts> Device<D, M> {
         let reference = self.findings.reference(&job.path, &job.folder);
         match self.findings.keep(reference, job.version, record) {
             Ok(entry) => {
+                if let Some(entry) = &entry {
+                    // For whoever reads the journal or the serial line; no name, no result.
+                    eprintln!("edge-runtime: kept finding {}", entry.sequence);
+                }
                 self.state.keeps(entry);
                 self.state.has_kept(self.findings.log.count());
                 None
@@ -574,8 +637,10 @@ impl<D: Disk, M: Mounts> Device<D, M> {
     }
 
     fn input(&mut self, input: Input, check: &impl Fn() -> TestOutcome) -> Result<Option<End>, KioskError> {
-        if input == Input::Quit {
-            return Ok(Some(End::Quit));
+        match input {
+            Input::Quit => return Ok(Some(End::Quit)),
+            Input::Power => return Ok(Some(End::Off)),
+            Input::Button(_) | Input::Touch { .. } => {}
         }
         let Some(button) = input.button() else { return Ok(None) };
         match self.state.press(button) {

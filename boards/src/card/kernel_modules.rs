@@ -1,0 +1,142 @@
+//! Kernel modules with what they depend on, in the order in which they are loaded.
+
+use super::archive::Entry;
+use crate::tools::{ToolError, XZ};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+
+/// Why modules cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum ModuleError {
+    /// A program failed.
+    #[error(transparent)]
+    Tool(#[from] ToolError),
+    /// A file cannot be read.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// No such module.
+    #[error("the kernel has no module `{0}`: mend `modules` in the board's file")]
+    Unknown(String),
+}
+
+/// The modules of a kernel.
+pub struct Modules {
+    files: HashMap<String, PathBuf>,
+    builtin: HashSet<String>,
+}
+
+/// Names in the kernel know no dashes.
+fn canonical(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+fn stem(path: &Path) -> Option<String> {
+    path.file_name()?.to_str()?.split(".ko").next().map(canonical)
+}
+
+impl Modules {
+    /// The modules below `folder`, which is `usr/lib/modules/VERSION` of a kernel's package.
+    pub fn below(folder: &Path) -> Result<Modules, ModuleError> {
+        let mut files = HashMap::new();
+        collect(folder, &mut files)?;
+        let list = folder.join("modules.builtin");
+        let builtin = std::fs::read_to_string(&list).map_err(|reason| ModuleError::File { path: list, reason })?;
+        let builtin = builtin.lines().filter_map(|line| stem(Path::new(line))).collect();
+        Ok(Modules { files, builtin })
+    }
+
+    /// `wanted` (each with its parameters behind a space) and what they depend on: the files, and the lines of the list
+    /// that is loaded.
+    pub fn take(&self, wanted: &[String]) -> Result<(Vec<Entry>, Vec<String>), ModuleError> {
+        let mut taken = Taken { modules: self, seen: HashSet::new(), entries: vec![], lines: vec![] };
+        for line in wanted {
+            let (name, parameters) = line.split_once(' ').unwrap_or((line, ""));
+            taken.take(name, parameters)?;
+        }
+        Ok((taken.entries, taken.lines))
+    }
+}
+
+struct Taken<'a> {
+    modules: &'a Modules,
+    seen: HashSet<String>,
+    entries: Vec<Entry>,
+    lines: Vec<String>,
+}
+
+impl Taken<'_> {
+    fn take(&mut self, name: &str, parameters: &str) -> Result<(), ModuleError> {
+        let name = canonical(name);
+        if self.modules.builtin.contains(&name) || !self.seen.insert(name.clone()) {
+            return Ok(());
+        }
+        let path = self.modules.files.get(&name).ok_or_else(|| ModuleError::Unknown(name.clone()))?;
+        let plain = XZ.run(|command| command.arg("-dc").arg(path))?;
+        for other in depends_on(&plain) {
+            self.take(&other, "")?;
+        }
+        let bytes = std::fs::read(path).map_err(|reason| ModuleError::File { path: path.clone(), reason })?;
+        let file = format!("{name}.ko.xz");
+        self.lines.push(format!("{file} {parameters}").trim_end().to_owned());
+        self.entries.push(Entry::file(format!("lib/modules/{file}"), bytes));
+        Ok(())
+    }
+}
+
+/// What a module says that it depends on (`depends=` in its section `.modinfo`).
+fn depends_on(module: &[u8]) -> Vec<String> {
+    let key = b"\0depends=";
+    let Some(at) = module.windows(key.len()).position(|window| window == key) else { return vec![] };
+    let value = module[at + key.len()..].split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(value).split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
+fn collect(folder: &Path, into: &mut HashMap<String, PathBuf>) -> Result<(), ModuleError> {
+    let file = |reason| ModuleError::File { path: folder.to_owned(), reason };
+    for entry in std::fs::read_dir(folder).map_err(file)? {
+        let path = entry.map_err(file)?.path();
+        if path.is_dir() {
+            collect(&path, into)?;
+        } else if path.to_string_lossy().ends_with(".ko.xz")
+            && let Some(name) = stem(&path)
+        {
+            into.insert(name, path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependencies_are_read_from_the_module() {
+        assert_eq!(depends_on(b"x\0depends=jbd2,mbcache\0name=ext4\0"), ["jbd2", "mbcache"]);
+        assert!(depends_on(b"x\0depends=\0name=fat\0").is_empty());
+        assert!(depends_on(b"nothing").is_empty());
+    }
+
+    #[test]
+    fn a_module_comes_after_what_it_depends_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let add = |name: &str, depends: &str| {
+            let path = folder.path().join(format!("{name}.ko"));
+            std::fs::write(&path, format!("x\0depends={depends}\0")).unwrap();
+            XZ.run(|command| command.arg(&path)).unwrap();
+        };
+        add("ext4", "jbd2,usbcore");
+        add("jbd2", "");
+        std::fs::write(folder.path().join("modules.builtin"), "kernel/usbcore.ko\n").unwrap();
+        let modules = Modules::below(folder.path()).unwrap();
+        let (entries, lines) = modules.take(&["ext4 a=1".into(), "jbd2".into()]).unwrap();
+        assert_eq!(lines, ["jbd2.ko.xz", "ext4.ko.xz a=1"]);
+        assert_eq!(entries[1].path, "lib/modules/ext4.ko.xz");
+        assert!(matches!(modules.take(&["vfat".into()]), Err(ModuleError::Unknown(name)) if name == "vfat"));
+    }
+}

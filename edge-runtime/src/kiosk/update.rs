@@ -1,0 +1,161 @@
+//! Updates on sticks, for devices that run from a card of `boards build`.
+
+use serde::Deserialize;
+use slots::Disk;
+use slots::bundle::Manifest;
+use slots::state::{Outcome, State};
+use slots::update::{Device, UpdateError, install};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+
+/// What the first program of the device leaves.
+pub const DEVICE: &str = "/run/hilum/device.json";
+/// How the names of updates end.
+const EXTENSION: &str = "hilum-update";
+
+/// The card of a device, on which updates are installed.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Updates {
+    /// The card, whole.
+    pub card: PathBuf,
+    /// What the device is.
+    pub device: Device,
+    /// The release that runs.
+    pub release: u64,
+    /// The same for people.
+    pub version: String,
+}
+
+/// Why an update is not installed.
+#[derive(Debug, thiserror::Error)]
+pub enum InstallError {
+    /// This is no device of ours.
+    #[error("{path}: this is no device that runs from a card of `boards build` ({reason}); update it as its system is")]
+    NoDevice {
+        /// What was looked for.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file cannot be opened.
+    #[error("{path} cannot be opened ({reason})")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: std::io::Error,
+    },
+    /// The update is refused, or the card does not take it.
+    #[error("{path}: {reason}")]
+    Refused {
+        /// The update.
+        path: PathBuf,
+        /// Why.
+        reason: UpdateError,
+    },
+}
+
+impl InstallError {
+    /// True where the release is installed already.
+    pub fn is_installed(&self) -> bool {
+        matches!(self, InstallError::Refused { reason: UpdateError::Installed(_), .. })
+    }
+}
+
+/// An update that is being installed by a thread of its own.
+#[derive(Debug)]
+pub struct Running {
+    percent: Arc<AtomicU8>,
+    ended: Receiver<Result<(), InstallError>>,
+}
+
+impl Running {
+    /// Percent that are done.
+    pub fn percent(&self) -> u8 {
+        self.percent.load(Ordering::Relaxed)
+    }
+
+    /// How it ended, once it did.
+    pub fn ended(&self) -> Option<Result<(), InstallError>> {
+        self.ended.try_recv().ok()
+    }
+}
+
+impl Updates {
+    /// Of this device; `None` where it runs from no card of ours.
+    pub fn of_device() -> Option<Updates> {
+        Updates::open(Path::new(DEVICE)).ok()
+    }
+
+    /// As the file at `path` says.
+    pub fn open(path: &Path) -> Result<Updates, InstallError> {
+        let no_device = |reason: String| InstallError::NoDevice { path: path.to_owned(), reason };
+        let text = std::fs::read(path).map_err(|e| no_device(e.to_string()))?;
+        serde_json::from_slice(&text).map_err(|e| no_device(e.to_string()))
+    }
+
+    /// The update on a stick: of several the last by name.
+    pub fn on(stick: &Path) -> Option<PathBuf> {
+        let files = std::fs::read_dir(stick).ok()?.flatten().map(|entry| entry.path());
+        files.filter(|path| path.is_file() && path.extension().is_some_and(|e| e == EXTENSION)).max()
+    }
+
+    /// Whether the last update did not come to run.
+    pub fn has_failed(&self) -> bool {
+        let state = Disk::open_to_read(&self.card).and_then(|card| State::read(&card));
+        let outcome = state.ok().flatten().and_then(|state| state.outcome);
+        matches!(outcome, Some(Outcome::RolledBack { .. } | Outcome::FellBack))
+    }
+
+    /// Installs the update `file`; `progress` gets the percentage that is done. It is tried at the next start.
+    pub fn install_now(&self, file: &Path, mut progress: impl FnMut(u8)) -> Result<Manifest, InstallError> {
+        let unreadable = |path: &Path| {
+            let path = path.to_owned();
+            move |reason| InstallError::Unreadable { path, reason }
+        };
+        let mut update = File::open(file).map_err(unreadable(file))?;
+        let mut card = Disk::open(&self.card).map_err(unreadable(&self.card))?;
+        let installed = install(&mut card, &self.device, &mut update, |done, all| {
+            progress((done * 100 / all.max(1)).min(100) as u8);
+        });
+        installed.map_err(|reason| InstallError::Refused { path: file.to_owned(), reason })
+    }
+
+    /// Installs the update `file` in a thread of its own.
+    pub fn install(&self, file: PathBuf) -> Running {
+        let percent = Arc::new(AtomicU8::new(0));
+        let (to, ended) = channel();
+        let updates = self.clone();
+        let shown = percent.clone();
+        std::thread::spawn(move || {
+            let ended = updates.install_now(&file, |percent| shown.store(percent, Ordering::Relaxed));
+            let _ = to.send(ended.map(|_| ()));
+        });
+        Running { percent, ended }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_update_is_found_by_its_name() {
+        let stick = tempfile::tempdir().unwrap();
+        assert_eq!(Updates::on(stick.path()), None);
+        for name in ["a.jpeg", "1.hilum-update", "2.hilum-update", "3.hilum-update.part"] {
+            std::fs::write(stick.path().join(name), b"").unwrap();
+        }
+        assert_eq!(Updates::on(stick.path()), Some(stick.path().join("2.hilum-update")));
+    }
+
+    #[test]
+    fn no_device_is_said_with_what_to_do() {
+        let e = Updates::open(Path::new("/nowhere/device.json")).unwrap_err().to_string();
+        assert!(e.contains("/nowhere/device.json") && e.contains("boards build"), "{e}");
+    }
+}
