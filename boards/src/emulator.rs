@@ -56,7 +56,9 @@ impl Setup {
         let told: Vec<&str> = told.split_whitespace().filter(|word| !word.starts_with("console=")).collect();
         let told = format!("console={console} {} hilum.emulated", told.join(" "));
         let memory = format!("{memory_mib}M");
-        let mut arguments = vec!["-M".into(), machine.clone(), "-m".into(), memory, "-display".into(), "none".into()];
+        let mut arguments = vec!["-M".into(), machine.clone(), "-m".into(), memory];
+        // A device has no network, and its screen is read from QEMU.
+        arguments.extend(["-nic", "none", "-display", "none"].map(String::from));
         arguments.extend(cpu.iter().flat_map(|cpu| ["-cpu".into(), cpu.clone()]));
         arguments.extend(["-kernel".into(), path(KERNEL), "-initrd".into(), path(INITRAMFS), "-append".into(), told]);
         if *takes_device_tree {

@@ -12,6 +12,8 @@ use std::path::Path;
 /// The radiograph that a release is tested with: a synthetic chest.
 const RADIOGRAPH: &[u8] = include_bytes!("../../../docs/phantom-chest.jpeg");
 const RADIOGRAPH_NAME: &str = "self-test.jpeg";
+/// What the first program compares (`edge-runtime/init/src/trial.rs`).
+const COMPARED: [&str; 4] = ["probability", "positive", "threshold", "sha256"];
 /// What describes a release inside its archive.
 pub const RELEASE: &str = "release.json";
 
@@ -84,7 +86,11 @@ fn known_finding(model: &Model) -> anyhow::Result<String> {
     if let Err(e) = &scanned {
         anyhow::bail!("the radiograph of the self-test is refused: {e}");
     }
-    Ok(edge_runtime::report::json::line(&record(Path::new(RADIOGRAPH_NAME), &scanned)))
+    let line = edge_runtime::report::json::line(&record(Path::new(RADIOGRAPH_NAME), &scanned));
+    let mut finding: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line)?;
+    // Times are another each time; a release made again is the same.
+    finding.retain(|key, _| COMPARED.contains(&key.as_str()));
+    Ok(serde_json::to_string(&finding)?)
 }
 
 #[cfg(test)]
@@ -111,6 +117,7 @@ mod tests {
         }
         let finding = find(&bytes, "self-test.json").unwrap().unwrap();
         let finding: serde_json::Value = serde_json::from_slice(&finding).unwrap();
-        assert!(finding["probability"].is_f64() && finding["positive"].is_boolean());
+        assert!(COMPARED.iter().all(|key| !finding[*key].is_null()));
+        assert_eq!(application(&release, b"program".to_vec(), &board).unwrap(), bytes);
     }
 }

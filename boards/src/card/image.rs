@@ -26,6 +26,22 @@ const KINDS: [u8; 4] = [0x0c, 0xda, 0xda, 0x83];
 /// When the file system of findings says that it was made: 2026-01-01, so that the same input gives the same bytes.
 const MADE: &str = "1767225600";
 
+/// How the file system of findings is made, whatever the system's own defaults are (`mke2fs.conf(5)`).
+const MKE2FS_CONFIG: &str = "\
+[defaults]
+    base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+    blocksize = 4096
+    inode_size = 256
+    inode_ratio = 16384
+[fs_types]
+    ext4 = {
+        features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+    }
+    small = {
+        blocksize = 4096
+    }
+";
+
 /// What stands beside an image: what it is, and how it is told from another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Description {
@@ -138,17 +154,18 @@ pub fn write(parts: &Parts, file: File) -> anyhow::Result<Description> {
 fn empty_file_system(length: u64, id: u32) -> anyhow::Result<tempfile::NamedTempFile> {
     let file = tempfile::NamedTempFile::new()?;
     file.as_file().set_len(length)?;
+    let configuration = tempfile::NamedTempFile::new()?;
+    std::fs::write(configuration.path(), MKE2FS_CONFIG)?;
     let uuid = format!("48494c55-4d00-4000-8000-0000{id:08x}");
     let extended = format!("hash_seed={uuid},lazy_itable_init=0,lazy_journal_init=0,nodiscard,root_owner=0:0");
     MKE2FS.run(|command| {
         command
-            .args(["-q", "-F", "-t", "ext4", "-L", "hilum-findings", "-O", "metadata_csum,64bit", "-m", "1"])
+            .args(["-q", "-F", "-t", "ext4", "-L", "hilum-findings", "-m", "1"])
             .args(["-U", &uuid, "-E", &extended])
             .arg(file.path())
             .env("E2FSPROGS_FAKE_TIME", MADE)
             .env("SOURCE_DATE_EPOCH", MADE)
-            // The system's own defaults may be others.
-            .env("MKE2FS_CONFIG", "/dev/null")
+            .env("MKE2FS_CONFIG", configuration.path())
     })?;
     Ok(file)
 }

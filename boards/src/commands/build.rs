@@ -14,6 +14,7 @@ use edge_runtime::process::files::{sync_folder, write_atomically};
 use edge_runtime::process::progress::Reporter;
 use edge_runtime::process::{Failure, output};
 use slots::keys::KeyRing;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
@@ -125,7 +126,9 @@ fn boot_files(
 fn write(parts: &image::Parts, path: &Path) -> anyhow::Result<Description> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let named = || format!("{} cannot be written", path.display());
-    let part = tempfile::Builder::new().prefix(".hilum-").tempfile_in(folder).with_context(named)?;
+    let permissions = std::fs::Permissions::from_mode(0o644);
+    let part = tempfile::Builder::new().prefix(".hilum-").permissions(permissions).tempfile_in(folder);
+    let part = part.with_context(named)?;
     let description = image::write(parts, part.reopen()?).with_context(named)?;
     part.persist(path).with_context(named)?;
     sync_folder(folder)?;
