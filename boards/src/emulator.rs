@@ -49,12 +49,14 @@ impl Setup {
     }
 
     fn arguments(&self) -> anyhow::Result<Vec<String>> {
-        let Emulation { machine, cpu, memory_mib, takes_device_tree, card, devices, console, .. } = &self.emulation;
+        let Emulation { machine, cpu, memory_mib, takes_device_tree, card, devices, has_watchdog, console, .. } =
+            &self.emulation;
         let path = |name: &str| self.folder.join(name).display().to_string();
         let told = std::fs::read_to_string(self.folder.join(COMMAND_LINE))?;
         // Of the board's consoles none is there.
         let told: Vec<&str> = told.split_whitespace().filter(|word| !word.starts_with("console=")).collect();
-        let told = format!("console={console} {} hilum.emulated", told.join(" "));
+        let watchdog = if *has_watchdog { "" } else { " hilum.no-watchdog" };
+        let told = format!("console={console} {} hilum.emulated{watchdog}", told.join(" "));
         let memory = format!("{memory_mib}M");
         let mut arguments = vec!["-M".into(), machine.clone(), "-m".into(), memory];
         // A device has no network, and its screen is read from QEMU.

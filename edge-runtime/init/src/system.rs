@@ -67,8 +67,16 @@ pub fn identity() -> anyhow::Result<Identity> {
 
 /// True on QEMU, where the kernel is told so.
 pub fn is_emulated() -> bool {
-    std::fs::read_to_string("/proc/cmdline")
-        .is_ok_and(|line| line.split_whitespace().any(|word| word == "hilum.emulated"))
+    is_told("hilum.emulated")
+}
+
+/// False on a machine whose watchdog does not wait.
+pub fn has_watchdog() -> bool {
+    !is_told("hilum.no-watchdog")
+}
+
+fn is_told(word: &str) -> bool {
+    std::fs::read_to_string("/proc/cmdline").is_ok_and(|line| line.split_whitespace().any(|told| told == word))
 }
 
 /// Leaves what `edge-runtime update` needs.

@@ -44,6 +44,9 @@ pub struct Emulation {
     pub card: Vec<String>,
     /// Devices besides card and stick.
     pub devices: Vec<String>,
+    /// Whether its watchdog waits as the hardware's does. QEMU's of the Raspberry Pi restarts the machine at once.
+    #[serde(default)]
+    pub has_watchdog: bool,
     /// Console for the kernel.
     pub console: String,
     /// Modules that are loaded before the board's, because the machine's hardware is another one.

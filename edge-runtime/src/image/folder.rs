@@ -16,7 +16,7 @@ const PICTURE_ENDINGS: [&str; 14] =
     ["png", "jpg", "jpeg", "jpe", "jfif", "tif", "tiff", "dcm", "bmp", "gif", "webp", "jp2", "heic", "jxl"];
 
 /// All files under `folder`, recursively, sorted by path, that could be radiographs: everything but hidden files, what
-/// systems leave behind, and texts. Links are not followed into folders, so that no loop can arise.
+/// systems leave behind, texts and updates. Links are not followed into folders, so that no loop can arise.
 pub fn image_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let (found, unreadable) = image_files_of_readable(folder);
     unreadable.into_iter().next().map_or(Ok(found), |(_, e)| Err(e))
@@ -44,7 +44,7 @@ pub fn image_files_of_readable(folder: &Path) -> (Vec<PathBuf>, Vec<(PathBuf, io
             let path = entry.path();
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(path);
-            } else if is_file(&path) && !is_text(&path) {
+            } else if is_file(&path) && !is_text_or_update(&path) {
                 found.push(path);
             }
         }
@@ -59,15 +59,18 @@ fn is_file(path: &Path) -> bool {
     std::fs::metadata(path).map_or(true, |there| there.is_file())
 }
 
-/// True for a text file that does not pretend to be a picture. One that cannot be read is none: reading it will say
-/// why.
-fn is_text(path: &Path) -> bool {
+/// True for a text file that does not pretend to be a picture, and for an update of the device. One that cannot be
+/// read is none: reading it will say why.
+fn is_text_or_update(path: &Path) -> bool {
     let ending = path.extension().map(|e| e.to_string_lossy().to_lowercase());
     if ending.is_some_and(|e| PICTURE_ENDINGS.contains(&e.as_str())) {
         return false;
     }
     let mut head = Vec::with_capacity(HEAD);
     let read = std::fs::File::open(path).and_then(|f| f.take(HEAD as u64).read_to_end(&mut head));
+    if head.starts_with(&slots::bundle::MAGIC) {
+        return true;
+    }
     if read.is_err() || head.is_empty() || Format::detect(&head).is_some() || head.contains(&0) {
         return false;
     }
@@ -86,7 +89,7 @@ mod tests {
     fn files_are_told_by_content_and_leftovers_skipped() {
         let dir = tempfile::tempdir().unwrap();
         let jpeg = b"\xff\xd8\xff\xe0";
-        let files: [(&str, &[u8]); 11] = [
+        let files: [(&str, &[u8]); 12] = [
             ("b/2.PNG", b"\x89PNG\r\n\x1a\n"),
             ("a/1.jfif", jpeg),
             ("a/no-ending", jpeg),
@@ -98,6 +101,7 @@ mod tests {
             ("Thumbs.db", b"\xd0\xcf\x11\xe0"),
             ("__MACOSX/5.jpg", jpeg),
             ("0.dcm", b"\0\0\0\0"),
+            ("2.hilum-update", &slots::bundle::MAGIC),
         ];
         for (name, content) in files {
             let path = dir.path().join(name);
