@@ -9,6 +9,9 @@ use serde::{Deserialize, Serialize};
 /// The version of [`Record`]; another one means that a key changed its meaning or is gone.
 pub const SCHEMA: u32 = 1;
 
+/// The day before which no clock is right (seconds since 1970): 2026-11-01.
+pub const FIRST_DAY: i64 = 1_793_491_200;
+
 /// What every report and every help says at its end.
 pub const STATEMENT: &str = "For research and screening support, not a diagnosis: a clinician decides.";
 

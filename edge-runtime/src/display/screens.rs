@@ -4,7 +4,7 @@ use super::mark::Mark;
 use super::page::{Block, Content, Label, Page, Row};
 use super::palette::Tone;
 use super::text::{Key, Language};
-use crate::finding::{Answer, Cause, Finding, ModelId, Refusal, Warning};
+use crate::finding::{Answer, Cause, FIRST_DAY, Finding, ModelId, Refusal, Warning};
 use crate::image::Picture;
 use crate::stages::Stage;
 use chrono::{DateTime, Utc};
@@ -372,9 +372,11 @@ fn result<'a>(view: &ResultView<'a>) -> Page<'a> {
         Repeated::OtherModel => Key::OtherModelBefore,
     });
     blocks.extend(known.map(|key| Block::optional(Content::text(key), Tone::Dim)));
-    let time = DateTime::<Utc>::from_timestamp(finding.time, 0).unwrap_or_default();
-    let time = time.format("%Y-%m-%d %H:%M:%S").to_string();
-    blocks.push(Block::optional(Content::Figures(time), Tone::Dim));
+    blocks.push(match DateTime::<Utc>::from_timestamp(finding.time, 0).filter(|_| finding.time >= FIRST_DAY) {
+        Some(time) => Block::optional(Content::Figures(time.format("%Y-%m-%d %H:%M:%S").to_string()), Tone::Dim),
+        // A time that is wrong is worse than none.
+        None => Block::optional(Content::text(Key::ClockUnset), Tone::Dim),
+    });
     blocks.push(latency(finding));
     let point = vec![format!("{:.0}", threshold * 100.0)];
     blocks.push(Block::optional(Content::Text(Key::OperatingPoint, point), Tone::Dim));

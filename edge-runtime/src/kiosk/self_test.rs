@@ -2,13 +2,12 @@
 
 use crate::display::screens::Check;
 use crate::engine::{Compute, kernels};
+use crate::finding::FIRST_DAY;
 use crate::image::GreyPlane;
 use crate::model::Model;
 use chrono::Utc;
 use std::path::Path;
 
-/// The day before which no clock is right (seconds since 1970): 2026-11-01.
-const FIRST_DAY: i64 = 1_793_491_200;
 /// Degrees Celsius above which a processor slows down.
 const HOT: f64 = 80.0;
 

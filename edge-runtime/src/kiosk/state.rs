@@ -460,8 +460,13 @@ fn past(entry: &Entry) -> Past {
         Outcome::Finding(finding) => Some(finding.answer),
         Outcome::Refusal(_) => None,
     };
-    let time = chrono::DateTime::<chrono::Utc>::from_timestamp(entry.time, 0).unwrap_or_default();
-    Past { answer, time: time.format("%Y-%m-%d  %H:%M").to_string() }
+    let time = chrono::DateTime::<chrono::Utc>::from_timestamp(entry.time, 0).filter(|_| entry.is_clock_set);
+    let time = match time {
+        Some(time) => time.format("%Y-%m-%d  %H:%M").to_string(),
+        // A time that is wrong is worse than none; the number tells findings apart.
+        None => format!("#{}", entry.sequence),
+    };
+    Past { answer, time }
 }
 
 fn result(scanned: &Scanned, has_next: bool) -> Screen<'_> {
