@@ -1,5 +1,5 @@
-//! QEMU as a board: it starts the image that is flashed. QEMU has no firmware of a Raspberry Pi, so this takes its part:
-//! it reads kernel, initramfs and command line from the card's first partition.
+//! QEMU as a board: it starts the image that is flashed. QEMU has no firmware of a Raspberry Pi, so this takes its
+//! part: it reads kernel, initramfs and command line from the card's first partition.
 
 use crate::card::boot_partition::{COMMAND_LINE, INITRAMFS, KERNEL, file_of};
 use anyhow::{Context, anyhow, bail, ensure};

@@ -13,8 +13,8 @@ struct Crate {
     licence: String,
 }
 
-/// The bill of materials of a card. Where cargo cannot say which crates the programs are made of, they are left out, and
-/// the bill says so.
+/// The bill of materials of a card. Where cargo cannot say which crates the programs are made of, they are left out,
+/// and the bill says so.
 pub fn bill(board: &str, version: &str, lock: &Lock, model: &Model, target: &str) -> Value {
     let packages = lock.packages.iter().map(|package| {
         json!({

@@ -76,8 +76,8 @@ impl System {
             let mut words = line.split(' ');
             is_of(words.next()?).then(|| words.next().unwrap_or_default().to_owned())
         });
-        let swaps =
-            self.swaps.lines().filter_map(|line| is_of(line.split_whitespace().next()?).then(|| "swap".to_owned()));
+        let swaps = self.swaps.lines().filter(|line| line.split_whitespace().next().is_some_and(is_of));
+        let swaps = swaps.map(|_| "swap".to_owned());
         let mut used: Vec<String> = mounts.chain(swaps).collect();
         let folder = self.blocks.join(name);
         let parts = std::fs::read_dir(&folder).into_iter().flatten().flatten().map(|entry| entry.path());

@@ -19,6 +19,14 @@ pub struct Record {
     format: u32,
 }
 
+/// A copy that is whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Copy {
+    /// Of two copies the one with the higher sequence counts.
+    sequence: u64,
+    content: Vec<u8>,
+}
+
 /// What a device knows about its slots.
 pub const STATE: Record = Record { copies: [64 << 10, 128 << 10], format: 1 };
 /// What a clinic set when the card was written.
@@ -36,8 +44,8 @@ pub enum RecordError {
 }
 
 impl Record {
-    /// The copies that are whole: sequence and content.
-    fn copies(&self, card: &impl Block) -> io::Result<[Option<(u64, Vec<u8>)>; 2]> {
+    /// The copies that are whole.
+    fn copies(&self, card: &impl Block) -> io::Result<[Option<Copy>; 2]> {
         let mut found = [None, None];
         for (copy, offset) in found.iter_mut().zip(self.copies) {
             let bytes = card.bytes(offset, ROOM)?;
@@ -46,7 +54,7 @@ impl Record {
         Ok(found)
     }
 
-    fn parse(&self, bytes: &[u8]) -> Option<(u64, Vec<u8>)> {
+    fn parse(&self, bytes: &[u8]) -> Option<Copy> {
         let (magic, rest) = bytes.split_first_chunk::<8>()?;
         let (format, rest) = rest.split_first_chunk::<4>()?;
         let (sequence, rest) = rest.split_first_chunk::<8>()?;
@@ -57,14 +65,14 @@ impl Record {
         let is_whole = *magic == MAGIC
             && u32::from_le_bytes(*format) == self.format
             && crc32fast::hash(checked).to_le_bytes() == sum;
-        is_whole.then(|| (u64::from_le_bytes(*sequence), rest[..length].to_vec()))
+        is_whole.then(|| Copy { sequence: u64::from_le_bytes(*sequence), content: rest[..length].to_vec() })
     }
 
     /// The newest whole copy that is understood.
     pub fn read<T: DeserializeOwned>(&self, card: &impl Block) -> io::Result<Option<T>> {
-        let mut copies: Vec<(u64, Vec<u8>)> = self.copies(card)?.into_iter().flatten().collect();
-        copies.sort_by_key(|(sequence, _)| std::cmp::Reverse(*sequence));
-        Ok(copies.iter().find_map(|(_, content)| postcard::from_bytes(content).ok()))
+        let mut copies: Vec<Copy> = self.copies(card)?.into_iter().flatten().collect();
+        copies.sort_by_key(|copy| std::cmp::Reverse(copy.sequence));
+        Ok(copies.iter().find_map(|copy| postcard::from_bytes(&copy.content).ok()))
     }
 
     /// Writes `content` over the older copy, and returns once it stays.
@@ -74,9 +82,9 @@ impl Record {
             return Err(RecordError::TooLong(content.len()));
         }
         let copies = self.copies(card)?;
-        let sequence = copies.iter().flatten().map(|(sequence, _)| *sequence).max().unwrap_or(0) + 1;
+        let sequence = copies.iter().flatten().map(|copy| copy.sequence).max().unwrap_or(0) + 1;
         let older = match &copies {
-            [Some((a, _)), Some((b, _))] => usize::from(a > b),
+            [Some(a), Some(b)] => usize::from(a.sequence > b.sequence),
             [Some(_), None] => 1,
             [None, _] => 0,
         };

@@ -44,7 +44,8 @@ pub fn run(args: Args, _: Process) -> Result<u8, Failure> {
     match args.json {
         true => output::json(&installed, true)?,
         false => output::line(format!(
-            "release {} ({}) is installed. Restart the device: it is tried, and if it does not pass, release {} runs again.",
+            "release {} ({}) is installed. Restart the device: it is tried, and if it does not pass, release {} runs \
+             again.",
             installed.release, installed.version, installed.before
         ))?,
     }
