@@ -7,13 +7,12 @@ use edge_runtime::model::Model;
 use edge_runtime::scan::{Setting, record, scan};
 use edge_runtime::suitability::Policy;
 use serde::{Deserialize, Serialize};
+use slots::KNOWN_FINDING;
 use std::path::Path;
 
 /// The radiograph that a release is tested with: a synthetic chest.
 const RADIOGRAPH: &[u8] = include_bytes!("../../../docs/phantom-chest.jpeg");
 const RADIOGRAPH_NAME: &str = "self-test.jpeg";
-/// What the first program compares (`edge-runtime/init/src/trial.rs`).
-const COMPARED: [&str; 4] = ["probability", "positive", "threshold", "sha256"];
 /// What describes a release inside its archive.
 pub const RELEASE: &str = "release.json";
 
@@ -89,7 +88,7 @@ fn known_finding(model: &Model) -> anyhow::Result<String> {
     let line = edge_runtime::report::json::line(&record(Path::new(RADIOGRAPH_NAME), &scanned));
     let mut finding: serde_json::Map<String, serde_json::Value> = serde_json::from_str(&line)?;
     // Times are another each time; a release made again is the same.
-    finding.retain(|key, _| COMPARED.contains(&key.as_str()));
+    finding.retain(|key, _| KNOWN_FINDING.contains(&key.as_str()));
     Ok(serde_json::to_string(&finding)?)
 }
 
@@ -117,7 +116,7 @@ mod tests {
         }
         let finding = find(&bytes, "self-test.json").unwrap().unwrap();
         let finding: serde_json::Value = serde_json::from_slice(&finding).unwrap();
-        assert!(COMPARED.iter().all(|key| !finding[*key].is_null()));
+        assert!(KNOWN_FINDING.iter().all(|key| !finding[*key].is_null()));
         assert_eq!(application(&release, b"program".to_vec(), &board).unwrap(), bytes);
     }
 }

@@ -13,8 +13,8 @@ struct Crate {
     licence: String,
 }
 
-/// The bill of materials of a card. Where cargo cannot say which crates the programs are made of, they are left out,
-/// and the bill says so.
+/// The bill of materials of a card. It says that it is incomplete: Rust's own library and musl are not in it, nor the
+/// crates where cargo cannot say which they are.
 pub fn bill(board: &str, version: &str, lock: &Lock, model: &Model, target: &str) -> Value {
     let packages = lock.packages.iter().map(|package| {
         json!({
@@ -27,7 +27,6 @@ pub fn bill(board: &str, version: &str, lock: &Lock, model: &Model, target: &str
         })
     });
     let crates = crates(target);
-    let is_complete = !crates.is_empty();
     let crates = crates.into_iter().map(|c| {
         let mut component = json!({
             "type": "library",
@@ -55,7 +54,7 @@ pub fn bill(board: &str, version: &str, lock: &Lock, model: &Model, target: &str
         "version": 1,
         "metadata": { "component": { "type": "firmware", "name": format!("hilum-{board}"), "version": version } },
         "components": components,
-        "compositions": [{ "aggregate": if is_complete { "complete" } else { "incomplete" } }],
+        "compositions": [{ "aggregate": "incomplete" }],
     })
 }
 

@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 const MIB: u64 = 1 << 20;
 /// Bytes of the partitions: boot, two slots, findings. With the area before them they make 512 MiB, a power of two, as
 /// QEMU wants cards.
-const SIZES: [u64; 4] = [64 * MIB, 96 * MIB, 96 * MIB, 255 * MIB];
+const SIZES: [u64; 4] = [64 * MIB, 96 * MIB, 96 * MIB, 240 * MIB];
 /// FAT32, raw, raw, Linux.
 const KINDS: [u8; 4] = [0x0c, 0xda, 0xda, 0x83];
 /// When the file system of findings says that it was made: 2026-01-01, so that the same input gives the same bytes.
@@ -128,6 +128,7 @@ pub fn write(parts: &Parts, file: File) -> anyhow::Result<Description> {
         version: parts.release.version.clone(),
         length,
         sha256: Sha256::digest(parts.application).into(),
+        model: None,
     };
     let mut state = State::of_running(Slot::A, content.clone());
     state.slots[Slot::B.index()] = Some(content);
@@ -190,7 +191,7 @@ fn copy_sparse(from: &tempfile::NamedTempFile, card: &mut Disk, to: u64) -> anyh
 /// The release in the slot that an image starts from, and its archive.
 pub fn application_of(card: &impl Block) -> anyhow::Result<(Release, Vec<u8>)> {
     let layout = Layout::read(card)?;
-    let state = State::read(card)?.context("the card does not say what its slots hold")?;
+    let state = State::read(card).context("the card does not say what its slots hold")?;
     let content = state.content(state.committed).context("the slot holds nothing")?;
     let bytes = card.bytes(layout.image_area(state.committed).start, usize::try_from(content.length)?)?;
     ensure!(Sha256::digest(&bytes)[..] == content.sha256, "the slot's digest is another one");

@@ -77,8 +77,14 @@ impl Taken<'_> {
         }
         let path = self.modules.files.get(&name).ok_or_else(|| ModuleError::Unknown(name.clone()))?;
         let plain = XZ.run(|command| command.arg("-dc").arg(path))?;
-        for other in depends_on(&plain) {
+        for other in listed(&plain, b"\0depends=", ',') {
             self.take(&other, "")?;
+        }
+        // Wanted before it by whoever loads modules; an alias names no file, and is left out.
+        for other in listed(&plain, b"\0softdep=pre: ", ' ') {
+            if self.modules.files.contains_key(&canonical(&other)) {
+                self.take(&other, "")?;
+            }
         }
         let bytes = std::fs::read(path).map_err(|reason| ModuleError::File { path: path.clone(), reason })?;
         let file = format!("{name}.ko.xz");
@@ -88,12 +94,11 @@ impl Taken<'_> {
     }
 }
 
-/// What a module says that it depends on (`depends=` in its section `.modinfo`).
-fn depends_on(module: &[u8]) -> Vec<String> {
-    let key = b"\0depends=";
+/// The modules that another one names behind `key` in its section `.modinfo`.
+fn listed(module: &[u8], key: &[u8], between: char) -> Vec<String> {
     let Some(at) = module.windows(key.len()).position(|window| window == key) else { return vec![] };
     let value = module[at + key.len()..].split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(value).split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+    String::from_utf8_lossy(value).split(between).filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 fn collect(folder: &Path, into: &mut HashMap<String, PathBuf>) -> Result<(), ModuleError> {
@@ -117,9 +122,10 @@ mod tests {
 
     #[test]
     fn dependencies_are_read_from_the_module() {
-        assert_eq!(depends_on(b"x\0depends=jbd2,mbcache\0name=ext4\0"), ["jbd2", "mbcache"]);
-        assert!(depends_on(b"x\0depends=\0name=fat\0").is_empty());
-        assert!(depends_on(b"nothing").is_empty());
+        let depends = |module: &[u8]| listed(module, b"\0depends=", ',');
+        assert_eq!(depends(b"x\0depends=jbd2,mbcache\0name=ext4\0"), ["jbd2", "mbcache"]);
+        assert!(depends(b"x\0depends=\0name=fat\0").is_empty());
+        assert!(depends(b"nothing").is_empty());
     }
 
     #[test]
@@ -130,13 +136,14 @@ mod tests {
             std::fs::write(&path, format!("x\0depends={depends}\0")).unwrap();
             XZ.run(|command| command.arg(&path)).unwrap();
         };
-        add("ext4", "jbd2,usbcore");
+        add("ext4", "jbd2,usbcore\0softdep=pre: crypto-crc32c sound");
         add("jbd2", "");
+        add("sound", "");
         std::fs::write(folder.path().join("modules.builtin"), "kernel/usbcore.ko\n").unwrap();
         let modules = Modules::below(folder.path()).unwrap();
         let (entries, lines) = modules.take(&["ext4 a=1".into(), "jbd2".into()]).unwrap();
-        assert_eq!(lines, ["jbd2.ko.xz", "ext4.ko.xz a=1"]);
-        assert_eq!(entries[1].path, "lib/modules/ext4.ko.xz");
+        assert_eq!(lines, ["jbd2.ko.xz", "sound.ko.xz", "ext4.ko.xz a=1"]);
+        assert_eq!(entries[2].path, "lib/modules/ext4.ko.xz");
         assert!(matches!(modules.take(&["vfat".into()]), Err(ModuleError::Unknown(name)) if name == "vfat"));
     }
 }

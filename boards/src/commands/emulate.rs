@@ -87,9 +87,9 @@ const SLOT: &str = "hilum: slot ";
 const READY: &str = "hilum: ready after";
 const COMMITTED: &str = "is committed";
 /// How long a trial takes here from the first program on, about; the power goes within it.
-const TRIAL_MS: u64 = 3000;
+const TRIAL_MS: u64 = 16_000;
 /// How long the installation of an update takes here from the idle screen on, about.
-const INSTALLATION_MS: u64 = 6000;
+const INSTALLATION_MS: u64 = 10_000;
 const KEPT: &str = "edge-runtime: kept finding";
 
 pub fn run(args: Args) -> Result<(), Failure> {
@@ -270,7 +270,7 @@ impl<'a> Run<'a> {
     fn plug_update(&self, secret: &SecretKey) -> anyhow::Result<u64> {
         let card = Disk::open_to_read(&self.setup.card)?;
         let (release, archive) = application_of(&card)?;
-        let state = State::read(&card)?.context("the card says nothing of its slots")?;
+        let state = State::read(&card).context("the card says nothing of its slots")?;
         let next = state.floor.max(release.release) + 1;
         let manifest = Manifest {
             boards: vec![release.board],
@@ -280,7 +280,8 @@ impl<'a> Run<'a> {
             version: next.to_string(),
             length: archive.len() as u64,
             sha256: Sha256::digest(&archive).into(),
-            allows_downgrade: false,
+            interface: slots::INTERFACE,
+            over: None,
             keys: None,
             key: String::new(),
         };
@@ -296,7 +297,7 @@ impl<'a> Run<'a> {
     /// Reads state and findings from the card that was switched off.
     fn read_back(&self, report: &mut Report) -> anyhow::Result<()> {
         let card = Disk::open_to_read(&self.setup.card)?;
-        let state = State::read(&card)?.context("the card says nothing of its slots")?;
+        let state = State::read(&card).context("the card says nothing of its slots")?;
         report.release = state.content(state.committed).map_or(0, |content| content.release);
         report.slot = state.committed.to_string();
         let data = Layout::read(&card)?.partitions[3].clone();

@@ -119,7 +119,7 @@ fn list(json: bool) -> Result<(), Failure> {
         return output::line("no card and no stick is there: put one in, and look again");
     }
     let line = |device: &Device| {
-        let remark = device.refusal(false).map(|_| format!("in use: {}", device.used.join(", ")));
+        let remark = device.refusal(false);
         let gigabytes = device.bytes as f64 / 1e9;
         format!(
             "{:<14} {gigabytes:>7.1} GB  {:<28} {}",
@@ -136,20 +136,30 @@ impl Args {
         let image = self.image.clone().ok_or_else(|| Failure::usage(anyhow!("no image is given")))?;
         let bytes = Disk::open_to_read(&image).and_then(|disk| disk.length());
         let bytes = bytes.with_context(|| format!("{} cannot be read", image.display()))?;
-        let target = target(to, bytes)?;
-        if let Some(refusal) = target.refusal(self.fixed) {
-            return Err(Failure::work(anyhow!(refusal)));
-        }
+        let target = target(to, bytes, self.fixed)?;
         if std::fs::canonicalize(&image).ok() == std::fs::canonicalize(to).ok() {
             return Err(Failure::usage(anyhow!("--to is the image itself")));
         }
         let settings = self.settings.as_deref().map(settings).transpose()?;
-        let described = std::fs::read(description_path(&image)).ok();
-        let description = described.and_then(|text| serde_json::from_slice(&text).ok());
+        let description = description(&image)?;
         let stamp = Utc::now().format("%Y%m%dT%H%M%SZ");
         let beside = || image.with_file_name(format!("flashed-{stamp}.json"));
         let record = self.record.clone().unwrap_or_else(beside);
         Ok(Plan { image, description, target, settings, record })
+    }
+}
+
+/// What stands beside the image about it; `None` where nothing does.
+fn description(image: &Path) -> Result<Option<Description>, Failure> {
+    let path = description_path(image);
+    match std::fs::read(&path) {
+        Ok(text) => {
+            let read = serde_json::from_slice(&text);
+            let damaged = || format!("{} is damaged: get image and description again", path.display());
+            Ok(Some(read.with_context(damaged)?))
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Failure::work(anyhow::Error::new(e).context(format!("{} cannot be read", path.display())))),
     }
 }
 
@@ -161,24 +171,22 @@ fn settings(path: &Path) -> Result<String, Failure> {
 }
 
 /// The disk at `path`; a file stands for one.
-fn target(path: &Path, bytes: u64) -> Result<Device, Failure> {
+fn target(path: &Path, bytes: u64, takes_fixed: bool) -> Result<Device, Failure> {
     let named = || format!("{} cannot be opened", path.display());
     match std::fs::metadata(path) {
         Ok(there) if there.file_type().is_block_device() => {
             let real = std::fs::canonicalize(path).with_context(named)?;
             let name = real.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let device = System::here().device(&name);
-            device.ok_or_else(|| {
-                Failure::work(anyhow!("{} is a partition, or no disk: name the whole card", path.display()))
-            })
+            let partition = || anyhow!("{} is a partition, or no disk: name the whole card", path.display());
+            let device = System::here().device(&name).ok_or_else(|| Failure::work(partition()))?;
+            match device.refusal(takes_fixed) {
+                Some(refusal) => Err(Failure::work(anyhow!(refusal))),
+                None => Ok(device),
+            }
         }
         Ok(there) if !there.is_file() => Err(Failure::work(anyhow!("{} is neither a disk nor a file", path.display()))),
         Ok(there) => Ok(file(path, there.len())),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !path.starts_with("/dev") => {
-            let made = std::fs::File::create_new(path).and_then(|file| file.set_len(bytes));
-            made.with_context(|| format!("{} cannot be made", path.display()))?;
-            Ok(file(path, bytes))
-        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !path.starts_with("/dev") => Ok(file(path, bytes)),
         Err(e) => Err(Failure::work(anyhow::Error::new(e).context(named()))),
     }
 }
@@ -208,7 +216,7 @@ fn confirm(plan: &Plan) -> Result<(), Failure> {
 fn flash(plan: &Plan) -> Result<Written, Failure> {
     let path = &plan.target.path;
     let image = Disk::open_to_read(&plan.image).with_context(|| format!("{} cannot be read", plan.image.display()))?;
-    let mut card = Disk::open(path).with_context(|| format!("{} cannot be written", path.display()))?;
+    let mut card = open(plan).with_context(|| format!("{} cannot be written", path.display()))?;
     let reporter = Reporter::new(false);
     let begin = Instant::now();
     let written = write(&image, plan.settings.as_deref(), &mut card, |phase, done, all| {
@@ -221,6 +229,18 @@ fn flash(plan: &Plan) -> Result<Written, Failure> {
         reporter.step(stage, (done >> 20) as usize, (all >> 20) as usize, &note);
     });
     written.map_err(|e| Failure::work(anyhow!("{}: {e}", path.display())))
+}
+
+/// The card, for nobody else: what the desktop mounts in between refuses it. A file is made where there is none.
+fn open(plan: &Plan) -> std::io::Result<Disk> {
+    let Device { path, bytes, .. } = &plan.target;
+    if path.starts_with("/dev") {
+        return Disk::open_alone(path);
+    }
+    if !path.exists() {
+        std::fs::File::create_new(path)?.set_len(*bytes)?;
+    }
+    Disk::open(path)
 }
 
 impl Plan {

@@ -35,9 +35,9 @@ pub struct Args {
     /// Keys that count on the device once the update runs
     #[arg(long, value_name = "FILE")]
     keys: Option<PathBuf>,
-    /// Let it go over a newer release
-    #[arg(long)]
-    allow_downgrade: bool,
+    /// Let it go over newer releases, up to this one
+    #[arg(long, value_name = "RELEASE")]
+    over: Option<u64>,
 }
 
 /// What is signed, before it is.
@@ -65,7 +65,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         version: content.version,
         length: content.bytes.len() as u64,
         sha256: Sha256::digest(&content.bytes).into(),
-        allows_downgrade: args.allow_downgrade,
+        interface: slots::INTERFACE,
+        over: args.over,
         keys,
         key: String::new(),
     };

@@ -199,7 +199,7 @@ mod tests {
         let mut card = SimulatedCard::of_length(image.0.len() + 512);
         let written = write(&image, Some("language = \"fr\""), &mut card, |_, _, _| {}).unwrap();
         assert!(starts(&card));
-        assert_eq!(CLINIC.read::<String>(&card).unwrap().as_deref(), Some("language = \"fr\""));
+        assert_eq!(CLINIC.read::<String>(&card).as_deref(), Some("language = \"fr\""));
         assert_eq!(written.image_sha256, hex(&Sha256::digest(&image.0)));
         let there = card.bytes(0, image.0.len()).unwrap();
         assert_eq!(written.sha256, hex(&Sha256::digest(&there)));
@@ -231,13 +231,13 @@ mod tests {
     fn a_cut_anywhere_leaves_a_card_that_does_not_start_or_is_whole() {
         let image = image();
         let settings = Some("language = \"fr\"");
-        let mut uncut = SimulatedCard::of_bytes(image.0.clone());
+        let mut uncut = SimulatedCard::of_bytes(&image.0);
         write(&image, settings, &mut uncut, |_, _, _| {}).unwrap();
         let whole = uncut.bytes(0, image.0.len()).unwrap();
         for step in (0..uncut.count).step_by(97).chain(uncut.count - 6..uncut.count) {
-            let mut cut = SimulatedCard::of_bytes(image.0.clone()).with_cut_after(step);
+            let mut cut = SimulatedCard::of_bytes(&image.0).with_cut_after(step);
             assert!(write(&image, settings, &mut cut, |_, _, _| {}).is_err());
-            for fate in [Fate::Lost, Fate::Kept, Fate::TornInSectors, Fate::Some(1)] {
+            for fate in [Fate::Lost, Fate::Kept, Fate::TornInSectors, Fate::ByChance(1)] {
                 let card = cut.after_cut(fate);
                 // Before its first write stays, a card is what it was.
                 let is_untouched = step < 2 && card.bytes(0, image.0.len()).unwrap() == image.0;

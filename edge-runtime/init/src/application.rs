@@ -1,9 +1,8 @@
 //! The release of a slot: an archive (cpio, `newc`) that is unpacked into memory, and a model over it where one was
 //! updated by itself.
 
-use crate::system::{APPLICATION, Identity};
+use crate::system::APPLICATION;
 use anyhow::{Context, bail};
-use slots::bundle::{BundleError, MAGIC, Manifest};
 use slots::layout::{Layout, Slot};
 use slots::state::State;
 use slots::{Block, Disk};
@@ -38,37 +37,20 @@ impl Read for Part<'_> {
     }
 }
 
-/// Unpacks the release of `slot`, whose digest was checked.
-pub fn unpack(card: &Disk, identity: &Identity, slot: Slot) -> anyhow::Result<Release> {
+/// Unpacks the release of `slot`, whose digests were checked.
+pub fn unpack(card: &Disk, slot: Slot) -> anyhow::Result<Release> {
     let layout = Layout::read(card)?;
-    let state = State::read(card)?.context("the card does not say what its slots hold")?;
+    let state = State::read(card).context("the card does not say what its slots hold")?;
     let content = state.content(slot).context("the slot holds nothing")?;
     let area = layout.image_area(slot);
     let image = Part { card, at: area.start, end: area.start + content.length };
     unpack_archive(BufReader::with_capacity(1 << 20, image)).context("the slot cannot be unpacked")?;
-    let area = layout.model_area(slot);
-    let mut head = [0; MAGIC.len()];
-    card.read_at(area.start, &mut head)?;
-    let has_model = head == MAGIC;
-    if has_model {
-        let keys = identity.keys.clone().newer(state.keys.clone());
-        let mut part = BufReader::with_capacity(1 << 20, Part { card, at: area.start, end: area.end });
-        unpack_model(&mut part, &keys).context("the model that was updated")?;
+    if let Some(model) = &content.model {
+        let at = layout.model_area(slot).start;
+        let part = Part { card, at, end: at + model.length };
+        unpack_archive(BufReader::with_capacity(1 << 20, part)).context("the model that was updated")?;
     }
-    Ok(Release { number: content.release, version: content.version.clone(), has_model })
-}
-
-/// Checks a signed model, all of it, before any of it is used.
-fn unpack_model(from: &mut impl Read, keys: &slots::keys::KeyRing) -> anyhow::Result<()> {
-    let manifest = Manifest::read(from, keys)?;
-    // The area is longer than what it holds.
-    let mut held = Read::take(from, manifest.length);
-    let mut archive = Vec::new();
-    manifest.content(&mut held, |_, piece| {
-        archive.extend_from_slice(piece);
-        Ok::<(), BundleError>(())
-    })?;
-    unpack_archive(archive.as_slice())
+    Ok(Release { number: content.release, version: content.version.clone(), has_model: content.model.is_some() })
 }
 
 fn unpack_archive(mut from: impl Read) -> anyhow::Result<()> {

@@ -23,7 +23,11 @@ use supervisor::End;
 /// What the first program says on the console; also what `boards emulate` waits for.
 #[macro_export]
 macro_rules! say {
-    ($($part:tt)*) => { eprintln!("hilum: {}", format_args!($($part)*)) };
+    ($($part:tt)*) => {{
+        use std::io::Write;
+        // A console that cannot be written is no reason for the first program to end.
+        let _ = writeln!(std::io::stderr(), "hilum: {}", format_args!($($part)*));
+    }};
 }
 
 fn main() -> ExitCode {
@@ -81,29 +85,30 @@ fn start_release(
     is_emulated: bool,
     watchdog: watchdog::Watchdog,
 ) -> anyhow::Result<End> {
-    let release = application::unpack(card, identity, start.slot)?;
+    let release = application::unpack(card, start.slot)?;
     system::write_device(disk, identity, &release)?;
     data::mount(&disk.data);
     let config = settings::write(card, is_emulated, release.has_model)?;
     if start.is_trial {
+        watchdog.allow_for(trial::PATIENCE + Duration::from_secs(60));
         trial::scan(is_emulated).context("the self-test")?;
     }
     let mut supervisor = supervisor::Supervisor::new(config, watchdog)?;
-    match supervisor.run(start.is_trial, |event| match event {
-        supervisor::Event::Ready if start.is_trial => {
+    let end = supervisor.run(start.is_trial, || {
+        if start.is_trial {
             boot::commit(card)?;
             say!("release {} is committed", release.number);
-            Ok(())
+            return Ok(());
         }
-        supervisor::Event::Ready => Ok(()),
-        supervisor::Event::Well => Ok(boot::is_well(card)?),
-    })? {
-        End::Off if boot::waits_for_trial(card)? => Ok(End::Restart),
-        End::Off => {
-            boot::is_well(card)?;
-            Ok(End::Off)
+        // A card that cannot be written any more is no reason to restart: the screen says what is not kept.
+        if let Err(e) = boot::mark_well(card) {
+            say!("{e}");
         }
-        End::Restart if start.is_trial => bail!("the release ended again and again"),
-        End::Restart => Ok(End::Restart),
+        Ok(())
+    })?;
+    match end {
+        End::Off if boot::waits_for_trial(card) => Ok(End::Restart),
+        End::Restart if start.is_trial => bail!("the program ended"),
+        end => Ok(end),
     }
 }

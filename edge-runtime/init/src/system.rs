@@ -3,7 +3,8 @@
 use crate::application::Release;
 use crate::card::Names;
 use anyhow::Context;
-use rustix::mount::{MountFlags, UnmountFlags, mount as mount_at, unmount as unmount_at};
+use rustix::mount::{MountFlags, UnmountFlags, mount as mount_at, mount_remount, unmount as unmount_at};
+use rustix::system::RebootCommand;
 use serde::Deserialize;
 use slots::keys::KeyRing;
 use slots::update::Device;
@@ -48,6 +49,9 @@ pub fn mount() -> anyhow::Result<()> {
         let options = std::ffi::CString::new(options)?;
         mount_at(kind, at, kind, flags, Some(options.as_c_str())).with_context(|| format!("{at} cannot be mounted"))?;
     }
+    // Ctrl-Alt-Del and Alt-SysRq of a keyboard do nothing.
+    rustix::system::reboot(RebootCommand::CadOff).context("Ctrl-Alt-Del cannot be switched off")?;
+    std::fs::write("/proc/sys/kernel/sysrq", "0").context("Alt-SysRq cannot be switched off")?;
     std::fs::create_dir_all(DATA)?;
     std::fs::create_dir_all("/run/hilum").context("/run/hilum cannot be made")
 }
@@ -55,7 +59,10 @@ pub fn mount() -> anyhow::Result<()> {
 /// Writes what is still in memory, and unmounts.
 pub fn unmount() {
     rustix::fs::sync();
-    let _ = unmount_at(DATA, UnmountFlags::empty());
+    if unmount_at(DATA, UnmountFlags::empty()).is_err() {
+        // A program that still holds a file: what is written stays, and no more is.
+        let _ = mount_remount(DATA, MountFlags::RDONLY, c"");
+    }
     rustix::fs::sync();
 }
 
@@ -81,7 +88,9 @@ fn is_told(word: &str) -> bool {
 
 /// Leaves what `edge-runtime update` needs.
 pub fn write_device(disk: &Names, identity: &Identity, release: &Release) -> anyhow::Result<()> {
-    let device = Device { board: identity.board.clone(), target: identity.target.clone(), keys: identity.keys.clone() };
+    let Identity { board, target, keys, .. } = identity;
+    let device =
+        Device { board: board.clone(), target: target.clone(), interface: slots::INTERFACE, keys: keys.clone() };
     let text = serde_json::to_vec(&serde_json::json!({
         "card": disk.whole,
         "device": device,

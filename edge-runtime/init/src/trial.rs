@@ -2,14 +2,13 @@
 
 use crate::system::APPLICATION;
 use anyhow::{Context, bail};
+use slots::KNOWN_FINDING;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long the scan may take before it is taken to hang.
-const PATIENCE: Duration = Duration::from_secs(120);
-/// What has to be the same.
-const KEYS: [&str; 4] = ["probability", "positive", "threshold", "sha256"];
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Scans the release's own radiograph and compares. An emulated machine has no budget.
 pub fn scan(is_emulated: bool) -> anyhow::Result<()> {
@@ -48,7 +47,7 @@ pub fn scan(is_emulated: bool) -> anyhow::Result<()> {
 fn compare(found: &str, expected: &str) -> anyhow::Result<()> {
     let found: serde_json::Value = serde_json::from_str(found).context("the finding is not understood")?;
     let expected: serde_json::Value = serde_json::from_str(expected).context("the known finding is not understood")?;
-    for key in KEYS {
+    for key in KNOWN_FINDING {
         if expected[key].is_null() || found[key] != expected[key] {
             bail!("{key} is {} and not {}", found[key], expected[key]);
         }

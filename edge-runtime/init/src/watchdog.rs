@@ -23,7 +23,7 @@ impl Watchdog {
     /// Starts it. Where there is none, that is said, and nothing restarts a device that hangs.
     pub fn start() -> Watchdog {
         let watchdog = Watchdog { begin: Instant::now(), until: Arc::new(AtomicU64::new(0)) };
-        watchdog.is_well_for(Duration::from_secs(180));
+        watchdog.allow_for(Duration::from_secs(180));
         if !crate::system::has_watchdog() {
             return watchdog;
         }
@@ -37,8 +37,8 @@ impl Watchdog {
         watchdog
     }
 
-    /// All is well for `time` from now on.
-    pub fn is_well_for(&self, time: Duration) {
+    /// All may be silent for `time` from now on.
+    pub fn allow_for(&self, time: Duration) {
         self.until.store((self.begin.elapsed() + time).as_secs(), Ordering::Relaxed);
     }
 

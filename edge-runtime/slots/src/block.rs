@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
 /// A block device, or what stands for one.
@@ -15,6 +15,14 @@ pub trait Block {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Returns once everything that was written stays.
     fn sync(&mut self) -> io::Result<()>;
+    /// Waits until no other process changes records, and keeps others waiting until [`Block::unlock`].
+    fn lock(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Lets others change records.
+    fn unlock(&self) {}
+
     /// Forgets what is kept in memory, so that the next read asks the card.
     fn forget(&mut self) -> io::Result<()> {
         Ok(())
@@ -36,6 +44,13 @@ impl Disk {
     /// The device at `path`, to be read and written.
     pub fn open(path: &Path) -> io::Result<Disk> {
         File::options().read(true).write(true).open(path).map(Disk)
+    }
+
+    /// The block device at `path`, to be read and written by nobody else: refused while any of it is mounted (`O_EXCL`
+    /// of `open(2)`).
+    pub fn open_alone(path: &Path) -> io::Result<Disk> {
+        let exclusive = rustix::fs::OFlags::EXCL.bits().cast_signed();
+        File::options().read(true).write(true).custom_flags(exclusive).open(path).map(Disk)
     }
 
     /// The device at `path`, to be read alone.
@@ -66,6 +81,14 @@ impl Block for Disk {
 
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    fn lock(&self) -> io::Result<()> {
+        rustix::fs::flock(&self.0, rustix::fs::FlockOperation::LockExclusive).map_err(io::Error::from)
+    }
+
+    fn unlock(&self) {
+        let _ = rustix::fs::flock(&self.0, rustix::fs::FlockOperation::Unlock);
     }
 
     fn forget(&mut self) -> io::Result<()> {

@@ -49,8 +49,10 @@ pub struct Manifest {
     pub length: u64,
     /// SHA-256 of what is installed.
     pub sha256: [u8; 32],
-    /// True where it may go over a newer release.
-    pub allows_downgrade: bool,
+    /// What it expects of the card's first program ([`crate::INTERFACE`]).
+    pub interface: u32,
+    /// It may go over newer releases, up to this one.
+    pub over: Option<u64>,
     /// Keys that count once it is committed.
     pub keys: Option<KeyRing>,
     /// The public key that it is signed with.
@@ -173,7 +175,8 @@ mod tests {
             version: "1".into(),
             length: content.len() as u64,
             sha256: Sha256::digest(content).into(),
-            allows_downgrade: false,
+            interface: crate::INTERFACE,
+            over: None,
             keys: None,
             key: String::new(),
         };

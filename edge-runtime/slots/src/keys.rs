@@ -48,6 +48,9 @@ pub enum KeyError {
     /// Nobody knows the key.
     #[error("it is signed with a key that this device does not know: ask whoever gave you the file")]
     Unknown,
+    /// A ring without a key.
+    #[error("it holds no key: no update could be checked with it")]
+    NoKey,
     /// The key is revoked.
     #[error("it is signed with a key that was revoked: ask for a newer file")]
     Revoked,
@@ -117,6 +120,9 @@ impl KeyRing {
 
     /// Refuses a ring with a malformed key, or with none.
     pub fn validate(&self) -> Result<(), KeyError> {
+        if self.keys.is_empty() {
+            return Err(KeyError::NoKey);
+        }
         let malformed = self.keys.iter().find(|key| unhex(&key.public).is_none());
         malformed.map_or(Ok(()), |key| Err(KeyError::Malformed(key.name.clone())))
     }

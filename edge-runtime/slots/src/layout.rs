@@ -8,7 +8,10 @@ use std::ops::Range;
 /// Bytes that a card writes as one.
 pub const SECTOR: u64 = 512;
 /// Where the first partition begins; what lies before it belongs to the boot record and to [`crate::record`].
-pub const FIRST_PARTITION: u64 = 1 << 20;
+///
+/// Cards erase blocks of some megabytes at once, and a cut may damage a whole one: boot record, first and second copies
+/// of records, and partitions have blocks of their own.
+pub const FIRST_PARTITION: u64 = 16 << 20;
 /// Where the table stands in the boot record.
 const TABLE: usize = 446;
 /// Where the disk's signature stands in the boot record.
@@ -38,17 +41,12 @@ impl Slot {
         }
     }
 
-    /// The number of its partition, as firmware counts: from 1.
-    pub fn partition(self) -> u32 {
+    /// The index of its partition.
+    fn partition(self) -> usize {
         match self {
-            Slot::A => 2,
-            Slot::B => 3,
+            Slot::A => 1,
+            Slot::B => 2,
         }
-    }
-
-    /// The slot of partition `number`.
-    pub fn of_partition(number: u32) -> Option<Slot> {
-        Slot::ALL.into_iter().find(|slot| slot.partition() == number)
     }
 
     /// 0 or 1.
@@ -149,7 +147,7 @@ impl Layout {
 
     /// The whole partition of `slot`.
     pub fn slot(&self, slot: Slot) -> Range<u64> {
-        self.partitions[slot.partition() as usize - 1].clone()
+        self.partitions[slot.partition()].clone()
     }
 
     /// Where the slot's image lies: its first three quarters.
@@ -174,12 +172,12 @@ mod tests {
     #[test]
     fn a_layout_is_read_back() {
         let layout = Layout::of_sizes(0x4849_4c55, [1 << 20, 2 << 20, 2 << 20, 1 << 20]);
-        let mut card = SimulatedCard::of_length(7 << 20);
+        let mut card = SimulatedCard::of_length(22 << 20);
         card.write_at(0, &layout.boot_record([0x0c, 0x0c, 0x0c, 0x83])).unwrap();
         assert_eq!(Layout::read(&card).unwrap(), layout);
-        assert_eq!(layout.slot(Slot::B).start, 4 << 20);
+        assert_eq!(layout.slot(Slot::B).start, 19 << 20);
         assert_eq!(layout.image_area(Slot::A).end, layout.model_area(Slot::A).start);
-        let short = SimulatedCard::of_bytes(card.bytes(0, 6 << 20).unwrap());
+        let short = SimulatedCard::of_bytes(&card.bytes(0, 21 << 20).unwrap());
         assert!(Layout::read(&short).is_err());
         assert!(Layout::read(&SimulatedCard::of_length(1 << 20)).is_err());
         assert!(Layout::read(&SimulatedCard::of_length(3)).is_err());

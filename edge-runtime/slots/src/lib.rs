@@ -19,5 +19,13 @@ pub mod simulated;
 pub mod state;
 pub mod update;
 
+/// What passes between a card's first program, which stays until the card is written anew, and the application, which
+/// is updated: the state, `device.json`, the options that the application is started with and what its exit codes mean.
+/// An update that expects another one is refused.
+pub const INTERFACE: u32 = 1;
+
+/// What has to be the same in the finding on the radiograph that a release is tested with.
+pub const KNOWN_FINDING: [&str; 4] = ["probability", "positive", "threshold", "sha256"];
+
 pub use block::{Block, Disk};
 pub use layout::{Layout, Slot};

@@ -9,7 +9,7 @@ use crate::layout::{FIRST_PARTITION, Layout, Slot};
 use crate::record::CLINIC;
 use crate::simulated::{Fate, SimulatedCard};
 use crate::state::{Content, State};
-use crate::update::{Device, UpdateError, digest, install};
+use crate::update::{Device, UpdateError, install, is_whole};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::io::Cursor;
@@ -109,7 +109,13 @@ fn bytes_of(release: u64, length: usize) -> Vec<u8> {
 
 fn content_of(release: u64) -> Content {
     let image = bytes_of(release, APPLICATION);
-    Content { release, version: release.to_string(), length: image.len() as u64, sha256: Sha256::digest(&image).into() }
+    Content {
+        release,
+        version: release.to_string(),
+        length: image.len() as u64,
+        sha256: Sha256::digest(&image).into(),
+        model: None,
+    }
 }
 
 impl Scenario {
@@ -148,7 +154,7 @@ impl Scenario {
     }
 
     fn device() -> Device {
-        Device { board: BOARD.into(), target: TARGET.into(), keys: ring(1, &["first"]) }
+        Device { board: BOARD.into(), target: TARGET.into(), interface: crate::INTERFACE, keys: ring(1, &["first"]) }
     }
 
     fn file(self) -> Lived<Vec<u8>> {
@@ -164,7 +170,8 @@ impl Scenario {
             version: NEW.to_string(),
             length: content.len() as u64,
             sha256: Sha256::digest(&content).into(),
-            allows_downgrade: false,
+            interface: crate::INTERFACE,
+            over: None,
             keys: self.has_keys.then(|| ring(2, &["first", "second"])),
             key: String::new(),
         };
@@ -198,7 +205,7 @@ impl Scenario {
             };
             went.map_err(|e| e.to_string())?;
             if behaviour == Behaviour::Runs {
-                boot::is_well(card).map_err(|e| e.to_string())?;
+                boot::mark_well(card).map_err(|e| e.to_string())?;
                 return Ok(release);
             }
         }
@@ -216,7 +223,7 @@ impl Scenario {
         if release != OLD && release != self.expected() {
             return Err(format!("release {release} runs"));
         }
-        let kept: Option<String> = CLINIC.read(card).map_err(|e| e.to_string())?;
+        let kept: Option<String> = CLINIC.read(card);
         if kept != Some(settings(OLD)) && kept != Some(settings(NEW)) {
             return Err(format!("the settings are {kept:?}"));
         }
@@ -224,7 +231,7 @@ impl Scenario {
         if release != self.expected() {
             return Err(format!("release {release} runs after the update was installed again"));
         }
-        let state = State::read(card).map_err(|e| e.to_string())?.ok_or("no state")?;
+        let state = State::read(card).ok_or("no state")?;
         let keys = Scenario::device().keys(&state);
         match self.has_keys && keys.keys.len() != 2 {
             true => Err("the keys that came with it do not count".into()),
@@ -270,7 +277,7 @@ impl Scenario {
             if self.comes_up(&mut cut).is_ok() {
                 return Ok(states);
             }
-            for fate in [Fate::Lost, Fate::Kept, Fate::TornInSectors, Fate::Some(1)] {
+            for fate in [Fate::Lost, Fate::Kept, Fate::TornInSectors, Fate::ByChance(1)] {
                 let name = format!("{first}; again at step {step}, {fate:?}");
                 let recovered = self.recovers(&mut cut.after_cut(fate), file);
                 recovered.map_err(|reason| Bricked { scenario: self, cuts: name, reason })?;
@@ -289,12 +296,12 @@ fn settings(release: u64) -> String {
 /// The release that `slot` holds; one that is not whole is none.
 fn started(card: &SimulatedCard, slot: Slot) -> Lived<u64> {
     let layout = Layout::read(card).map_err(|e| e.to_string())?;
-    let state = State::read(card).map_err(|e| e.to_string())?.ok_or("no state")?;
+    let state = State::read(card).ok_or("no state")?;
     let content = state.content(slot).ok_or("a slot was started that holds nothing")?;
-    let found = digest(card, layout.slot(slot).start, content.length, |_| {}).map_err(|e| e.to_string())?;
-    match found == content.sha256 {
-        true => Ok(content.release),
-        false => Err(format!("slot {slot} was started, and is not whole")),
+    match is_whole(card, &layout, slot, content, |_| {}) {
+        Ok(true) => Ok(content.release),
+        Ok(false) => Err(format!("slot {slot} was started, and is not whole")),
+        Err(e) => Err(e.to_string()),
     }
 }
 
@@ -312,6 +319,8 @@ pub fn run(is_full: bool, mut progress: impl FnMut(usize, usize, usize)) -> Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::state::ChangeError;
+    use std::io::{Read, Seek, SeekFrom};
 
     #[test]
     fn a_device_comes_up_wherever_the_power_goes() {
@@ -323,12 +332,12 @@ mod tests {
     fn a_device_that_would_not_come_up_is_noticed() {
         let scenario = Scenario::all()[0];
         let mut card = scenario.card().unwrap();
-        card.bytes_mut()[64 << 10..][..200].fill(0);
+        card.set(4 << 20, &[0; 200]);
         assert!(scenario.comes_up(&mut card).is_err());
         let mut card = scenario.card().unwrap();
         let layout = Layout::read(&card).unwrap();
         for slot in Slot::ALL {
-            card.bytes_mut()[layout.slot(slot).start as usize] ^= 1;
+            card.flip(layout.slot(slot).start);
         }
         assert!(scenario.comes_up(&mut card).is_err());
     }
@@ -338,19 +347,72 @@ mod tests {
         let scenario = Scenario::all()[0];
         let mut card = scenario.card().unwrap();
         let layout = Layout::read(&card).unwrap();
-        card.bytes_mut()[layout.slot(Slot::A).start as usize] ^= 1;
+        let mut unreadable = card.clone();
+        card.flip(layout.slot(Slot::A).start);
         assert_eq!(boot::begin(&mut card).unwrap().slot, Slot::B);
+        let slot = layout.slot(Slot::A);
+        unreadable.unreadable = slot.start..slot.start + 512;
+        assert_eq!(boot::begin(&mut unreadable).unwrap().slot, Slot::B);
     }
 
     #[test]
     fn a_card_that_cannot_be_written_starts_what_was_committed_and_takes_no_update() {
         let scenario = Scenario::all()[0];
         let mut card = scenario.card().unwrap();
+        boot::begin(&mut card).unwrap();
         card.is_read_only = true;
-        assert_eq!(scenario.comes_up(&mut card), Ok(OLD));
+        assert_eq!(boot::begin(&mut card).unwrap(), boot::Start { slot: Slot::A, is_trial: false });
         let file = scenario.file().unwrap();
         let refused = install(&mut card, &Scenario::device(), &mut Cursor::new(file), |_, _| {});
-        assert!(matches!(refused, Err(UpdateError::Record(_))), "{refused:?}");
+        assert!(matches!(refused, Err(UpdateError::State(ChangeError::Record(_)))), "{refused:?}");
+    }
+
+    /// Gives another file at its second reading.
+    struct Swapped {
+        files: [Cursor<Vec<u8>>; 2],
+        reading: usize,
+    }
+
+    impl Read for Swapped {
+        fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+            self.files[self.reading].read(into)
+        }
+    }
+
+    impl Seek for Swapped {
+        fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+            if matches!(to, SeekFrom::Start(_)) {
+                self.reading = 1;
+            }
+            self.files[self.reading].seek(to)
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_replaced_after_it_was_checked_is_not_tried() {
+        for scenario in [Scenario::all()[0], Scenario::all()[8]] {
+            let mut card = scenario.card().unwrap();
+            let file = scenario.file().unwrap();
+            let mut other = file.clone();
+            *other.last_mut().unwrap() ^= 1;
+            let mut swapped = Swapped { files: [file, other].map(Cursor::new), reading: 0 };
+            let refused = install(&mut card, &Scenario::device(), &mut swapped, |_, _| {});
+            assert!(matches!(refused, Err(UpdateError::Unfaithful)), "{refused:?}");
+            assert_eq!(scenario.comes_up(&mut card), Ok(OLD));
+        }
+    }
+
+    #[test]
+    fn nothing_is_installed_while_an_update_is_tried() {
+        let scenario = Scenario::all()[0];
+        let mut card = scenario.card().unwrap();
+        let file = scenario.file().unwrap();
+        install(&mut card, &Scenario::device(), &mut Cursor::new(&file), |_, _| {}).unwrap();
+        assert!(boot::begin(&mut card).unwrap().is_trial);
+        let refused = install(&mut card, &Scenario::device(), &mut Cursor::new(&file), |_, _| {});
+        assert!(matches!(refused, Err(UpdateError::Trying)), "{refused:?}");
+        boot::commit(&mut card).unwrap();
+        assert!(matches!(boot::commit(&mut card), Err(boot::StartError::NoTrial)));
     }
 
     #[test]
@@ -379,7 +441,8 @@ mod tests {
             version: "2".into(),
             length: content.len() as u64,
             sha256: Sha256::digest(&content).into(),
-            allows_downgrade: false,
+            interface: crate::INTERFACE,
+            over: None,
             keys: None,
             key: String::new(),
         };
@@ -399,6 +462,9 @@ mod tests {
         assert!(with(&|m| m.boards = vec!["another".into()]).contains("made for another"));
         assert!(with(&|m| m.target = "riscv".into()).contains("riscv"));
         assert!(with(&|m| m.release = 0).contains("older ones"));
+        assert!(with(&|m| (m.release, m.over) = (0, Some(0))).contains("older ones"));
+        assert!(with(&|m| m.interface += 1).contains("expects interface"));
+        assert!(with(&|m| m.keys = Some(KeyRing::default())).contains("no key"));
         assert!(with(&|m| m.release = OLD).contains("installed already"));
         assert!(with(&|m| m.length = SLOT).contains("do not fit"));
         assert!(with(&|m| m.length -= 1).contains("longer than it says"));

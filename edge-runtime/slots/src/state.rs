@@ -6,7 +6,6 @@ use crate::keys::KeyRing;
 use crate::layout::Slot;
 use crate::record::{RecordError, STATE};
 use serde::{Deserialize, Serialize};
-use std::io;
 
 /// What a slot holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +17,17 @@ pub struct Content {
     /// Bytes of the image.
     pub length: u64,
     /// SHA-256 of the image.
+    pub sha256: [u8; 32],
+    /// A model that was updated by itself, in the slot's last quarter.
+    pub model: Option<Part>,
+}
+
+/// Bytes that are known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// How many.
+    pub length: u64,
+    /// Their SHA-256.
     pub sha256: [u8; 32],
 }
 
@@ -55,6 +65,17 @@ pub enum Outcome {
     FellBack,
 }
 
+/// Why the state is not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// Both copies of it are damaged.
+    #[error("the card does not say what its slots hold: write it again with `boards flash`")]
+    NoState,
+    /// It cannot be written.
+    #[error(transparent)]
+    Record(RecordError),
+}
+
 /// What a device knows about its slots.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct State {
@@ -84,8 +105,26 @@ impl State {
     }
 
     /// What the card says; `None` where both copies are damaged.
-    pub fn read(card: &impl Block) -> io::Result<Option<State>> {
+    pub fn read(card: &impl Block) -> Option<State> {
         STATE.read(card)
+    }
+
+    /// Changes what the card says, and returns once that stays. No other process changes it meanwhile.
+    pub fn change<T, E: From<ChangeError>>(
+        card: &mut impl Block,
+        change: impl FnOnce(&mut State) -> Result<T, E>,
+    ) -> Result<T, E> {
+        card.lock().map_err(|e| ChangeError::Record(e.into()))?;
+        let changed = State::read(card).ok_or(ChangeError::NoState.into()).and_then(|before| {
+            let mut state = before.clone();
+            let result = change(&mut state)?;
+            if state != before {
+                state.write(card).map_err(ChangeError::Record)?;
+            }
+            Ok(result)
+        });
+        card.unlock();
+        changed
     }
 
     /// Writes it, and returns once it stays.
@@ -96,5 +135,32 @@ impl State {
     /// What `slot` holds.
     pub fn content(&self, slot: Slot) -> Option<&Content> {
         self.slots[slot.index()].as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The first program of a card stays what it is; what later releases write has to be what it reads.
+    #[test]
+    fn the_state_is_written_as_cards_in_the_field_read_it() {
+        let part = Part { length: 300, sha256: [7; 32] };
+        let content = Content { release: 1000, version: "1".into(), length: 5, sha256: [9; 32], model: Some(part) };
+        let trial = Trial { slot: Slot::B, kind: Kind::Model, release: 1001, keys: None, is_started: true };
+        let mut state = State::of_running(Slot::A, content);
+        state.trial = Some(trial);
+        state.outcome = Some(Outcome::RolledBack { release: 3, reason: "r".into() });
+        let bytes = postcard::to_stdvec(&state).unwrap();
+        let expected = [
+            &[0, 1, 0xe8, 7, 1, b'1', 5][..],
+            &[9; 32],
+            &[1, 0xac, 2],
+            &[7; 32],
+            &[0, 0xe8, 7],
+            &[1, 1, 1, 0xe9, 7, 0, 1],
+            &[0, 0, 0, 0, 1, 1, 3, 1, b'r'],
+        ];
+        assert_eq!(bytes, expected.concat());
     }
 }

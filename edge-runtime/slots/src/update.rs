@@ -3,13 +3,11 @@
 use crate::block::Block;
 use crate::bundle::{BundleError, CHUNK, Kind, Manifest};
 use crate::keys::KeyRing;
-use crate::layout::{Layout, LayoutError, SECTOR, Slot};
-use crate::record::RecordError;
-use crate::state::{Content, State, Trial};
+use crate::layout::{Layout, LayoutError, Slot};
+use crate::state::{ChangeError, Content, Part, State, Trial};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::{self, Read, Seek};
-use std::ops::Range;
 
 /// A device as far as updates concern it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +16,8 @@ pub struct Device {
     pub board: String,
     /// Rust target triple of its program.
     pub target: String,
+    /// What its first program understands ([`crate::INTERFACE`]).
+    pub interface: u32,
     /// The keys that came with the card.
     pub keys: KeyRing,
 }
@@ -38,9 +38,6 @@ pub enum UpdateError {
     /// The card is none of ours.
     #[error(transparent)]
     Layout(#[from] LayoutError),
-    /// A record cannot be written.
-    #[error(transparent)]
-    Record(#[from] RecordError),
     /// The file is refused.
     #[error(transparent)]
     File(#[from] BundleError),
@@ -79,9 +76,20 @@ pub enum UpdateError {
         /// What there is room for.
         room: u64,
     },
-    /// Both copies of the state are damaged.
-    #[error("the card does not say what its slots hold: write it again with `boards flash`")]
-    NoState,
+    /// The state cannot be changed.
+    #[error(transparent)]
+    State(#[from] ChangeError),
+    /// The card's first program is another one.
+    #[error("it expects interface {expected} of the card, which has {own}: write the card anew with `boards flash`")]
+    Interface {
+        /// What it expects.
+        expected: u32,
+        /// What the card has.
+        own: u32,
+    },
+    /// An update is in its trial.
+    #[error("another update is being tried: wait until the device says how that ended")]
+    Trying,
     /// The card gives back something else.
     #[error("the card does not give back what was written: the release that runs is untouched; replace the card")]
     Unfaithful,
@@ -95,142 +103,152 @@ pub fn install(
     mut progress: impl FnMut(u64, u64),
 ) -> Result<Manifest, UpdateError> {
     let layout = Layout::read(card)?;
-    let mut state = State::read(card)?.ok_or(UpdateError::NoState)?;
-    let running = state.committed;
-    let begin = file.stream_position().map_err(BundleError::from)?;
+    let state = State::read(card).ok_or(ChangeError::NoState)?;
     let manifest = Manifest::read(file, &device.keys(&state))?;
+    check(&manifest, device, &state, &layout)?;
     let content_at = file.stream_position().map_err(BundleError::from)?;
-    check(&manifest, device, &state, &layout, content_at - begin)?;
     let all = 3 * manifest.length;
     // All of it is read and believed before the slot is touched.
     manifest.content(file, |at, _| {
         progress(at, all);
         Ok(())
     })?;
+    let running = state.committed;
     let idle = running.other();
-    state.slots[idle.index()] = None;
-    state.trial = None;
-    state.write(card)?;
-    let image = match manifest.kind {
-        Kind::Model => {
-            let image = state.content(running).cloned().ok_or(UpdateError::NoState)?;
-            copy_image(card, &layout, running, image.length)?;
-            let head_and_content = content_at - begin + manifest.length;
-            file.seek(io::SeekFrom::Start(begin)).map_err(BundleError::from)?;
-            let area = layout.model_area(idle);
-            write(card, &area, file, head_and_content, |at| progress(manifest.length + at, all))?;
-            image
-        }
+    State::change(card, |state| {
+        refuse_trial(state, running)?;
+        state.slots[idle.index()] = None;
+        state.trial = None;
+        Ok::<(), UpdateError>(())
+    })?;
+    file.seek(io::SeekFrom::Start(content_at)).map_err(BundleError::from)?;
+    let mut file = file.take(manifest.length);
+    let content = match manifest.kind {
         Kind::Application => {
-            file.seek(io::SeekFrom::Start(content_at)).map_err(BundleError::from)?;
-            card.write_at(layout.model_area(idle).start, &[0; SECTOR as usize])?;
             let area = layout.image_area(idle);
-            write(card, &area, file, manifest.length, |at| progress(manifest.length + at, all))?;
+            write(card, area.start, &mut file, |done| progress(manifest.length + done, all))?;
             Content {
                 release: manifest.release,
                 version: manifest.version.clone(),
                 length: manifest.length,
                 sha256: manifest.sha256,
+                model: None,
             }
+        }
+        Kind::Model => {
+            let image = state.content(running).cloned().ok_or(ChangeError::NoState)?;
+            copy(card, layout.image_area(running).start, layout.image_area(idle).start, image.length)?;
+            let area = layout.model_area(idle);
+            write(card, area.start, &mut file, |done| progress(manifest.length + done, all))?;
+            let model = Some(Part { length: manifest.length, sha256: manifest.sha256 });
+            Content { release: manifest.release, version: manifest.version.clone(), model, ..image }
         }
     };
     card.sync()?;
     card.forget()?;
-    let area = layout.image_area(idle);
-    let found = digest(card, area.start, image.length, |at| progress(2 * manifest.length + at, all))?;
-    let is_model_whole = manifest.kind != Kind::Model || {
-        let at = layout.model_area(idle).start + (content_at - begin);
-        digest(card, at, manifest.length, |_| {})? == manifest.sha256
-    };
-    if found != image.sha256 || !is_model_whole {
+    if !is_whole(card, &layout, idle, &content, |done| progress(2 * manifest.length + done, all))? {
         return Err(UpdateError::Unfaithful);
     }
-    state.slots[idle.index()] = Some(Content { release: manifest.release, version: manifest.version.clone(), ..image });
-    let trial = Trial {
-        slot: idle,
-        kind: manifest.kind,
-        release: manifest.release,
-        keys: manifest.keys.clone(),
-        is_started: false,
-    };
-    state.trial = Some(trial);
-    state.write(card)?;
+    State::change(card, |state| {
+        refuse_trial(state, running)?;
+        state.slots[idle.index()] = Some(content);
+        state.trial = Some(Trial {
+            slot: idle,
+            kind: manifest.kind,
+            release: manifest.release,
+            keys: manifest.keys.clone(),
+            is_started: false,
+        });
+        Ok::<(), UpdateError>(())
+    })?;
     progress(all, all);
     Ok(manifest)
 }
 
-/// Refuses what is not for this device; `head` are the bytes before what is installed.
-fn check(manifest: &Manifest, device: &Device, state: &State, layout: &Layout, head: u64) -> Result<(), UpdateError> {
+/// Refuses to write a slot that may be running: while another update is tried, or after it was committed.
+fn refuse_trial(state: &State, running: Slot) -> Result<(), UpdateError> {
+    let is_tried = state.trial.as_ref().is_some_and(|trial| trial.is_started);
+    if is_tried || state.committed != running { Err(UpdateError::Trying) } else { Ok(()) }
+}
+
+/// Refuses what is not for this device.
+fn check(manifest: &Manifest, device: &Device, state: &State, layout: &Layout) -> Result<(), UpdateError> {
     if !manifest.boards.contains(&device.board) {
         return Err(UpdateError::Board { boards: manifest.boards.join(", "), board: device.board.clone() });
     }
     if manifest.target != device.target {
         return Err(UpdateError::Target { target: manifest.target.clone(), own: device.target.clone() });
     }
+    if manifest.interface != device.interface {
+        return Err(UpdateError::Interface { expected: manifest.interface, own: device.interface });
+    }
+    if let Some(keys) = &manifest.keys {
+        keys.validate().map_err(BundleError::from)?;
+    }
+    refuse_trial(state, state.committed)?;
     let idle = state.committed.other();
-    let (length, room) = match manifest.kind {
-        Kind::Model => (head + manifest.length, layout.model_area(idle)),
-        Kind::Application => (manifest.length, layout.image_area(idle)),
+    let room = match manifest.kind {
+        Kind::Model => layout.model_area(idle),
+        Kind::Application => layout.image_area(idle),
     };
     let room = room.end - room.start;
-    if length > room {
-        return Err(UpdateError::TooLarge { length, room });
+    if manifest.length > room {
+        return Err(UpdateError::TooLarge { length: manifest.length, room });
     }
     let running = state.content(state.committed).map_or(0, |content| content.release);
-    match (manifest.release, state.floor) {
-        (release, _) if release == running => Err(UpdateError::Installed(release)),
-        (release, floor) if release < floor && !manifest.allows_downgrade => {
-            Err(UpdateError::Downgrade { release, floor })
-        }
+    let is_older = manifest.release < state.floor && manifest.over.is_none_or(|over| over < state.floor);
+    match manifest.release {
+        release if release == running => Err(UpdateError::Installed(release)),
+        release if is_older => Err(UpdateError::Downgrade { release, floor: state.floor }),
         _ => Ok(()),
     }
 }
 
-/// Writes `length` bytes of `file` to `area`: the first piece last, so that a slot that is written in part starts
-/// nowhere.
-fn write(
-    card: &mut impl Block,
-    area: &Range<u64>,
-    file: &mut (impl Read + Seek),
-    length: u64,
-    mut done: impl FnMut(u64),
-) -> Result<(), UpdateError> {
-    let mut first = vec![0; CHUNK.min(length as usize)];
-    file.read_exact(&mut first).map_err(BundleError::from)?;
-    card.write_at(area.start, &vec![0; first.len()])?;
-    card.sync()?;
+/// Writes all of `from` to the card.
+fn write(card: &mut impl Block, to: u64, from: &mut impl Read, mut done: impl FnMut(u64)) -> Result<(), UpdateError> {
     let mut buffer = vec![0; CHUNK];
-    let mut at = first.len() as u64;
-    while at < length {
-        let piece = (length - at).min(CHUNK as u64) as usize;
-        file.read_exact(&mut buffer[..piece]).map_err(BundleError::from)?;
-        card.write_at(area.start + at, &buffer[..piece])?;
-        at += piece as u64;
+    let mut at = 0;
+    loop {
+        let length = from.read(&mut buffer).map_err(BundleError::from)?;
+        if length == 0 {
+            return Ok(());
+        }
+        card.write_at(to + at, &buffer[..length])?;
+        at += length as u64;
         done(at);
     }
-    card.sync()?;
-    card.write_at(area.start, &first)?;
+}
+
+fn copy(card: &mut impl Block, from: u64, to: u64, length: u64) -> io::Result<()> {
+    let mut at = 0;
+    while at < length {
+        let bytes = card.bytes(from + at, (length - at).min(CHUNK as u64) as usize)?;
+        card.write_at(to + at, &bytes)?;
+        at += bytes.len() as u64;
+    }
     Ok(())
 }
 
-/// Copies the image of the slot that runs to the other one.
-fn copy_image(card: &mut impl Block, layout: &Layout, running: Slot, length: u64) -> Result<(), UpdateError> {
-    let from = layout.image_area(running);
-    let to = layout.image_area(running.other());
-    let first = CHUNK.min(length as usize);
-    card.write_at(to.start, &vec![0; first])?;
-    card.sync()?;
-    let mut at = first as u64;
-    while at < length {
-        let piece = (length - at).min(CHUNK as u64) as usize;
-        let bytes = card.bytes(from.start + at, piece)?;
-        card.write_at(to.start + at, &bytes)?;
-        at += piece as u64;
-    }
-    card.sync()?;
-    let bytes = card.bytes(from.start, first)?;
-    card.write_at(to.start, &bytes)?;
-    Ok(())
+/// Whether `slot` holds `content`, both its image and its model.
+pub fn is_whole(
+    card: &impl Block,
+    layout: &Layout,
+    slot: Slot,
+    content: &Content,
+    mut done: impl FnMut(u64),
+) -> io::Result<bool> {
+    let image = layout.image_area(slot);
+    let model = layout.model_area(slot);
+    let is_image_whole = content.length <= image.end - image.start
+        && digest(card, image.start, content.length, &mut done)? == content.sha256;
+    let is_model_whole = match &content.model {
+        Some(part) if part.length <= model.end - model.start => {
+            digest(card, model.start, part.length, |_| {})? == part.sha256
+        }
+        Some(_) => false,
+        None => true,
+    };
+    Ok(is_image_whole && is_model_whole)
 }
 
 /// SHA-256 of `length` bytes from `offset` on.

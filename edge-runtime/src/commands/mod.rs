@@ -26,6 +26,7 @@ Exit codes:
   3  the model was refused
   4  `scan --policy refuse` refused some images; the others were read
   5  `scan --enforce-budget`: an image took longer than the board has for it
+  6  `ui`: no display is connected
 
 HILUM_KERNEL=NAME forces one of the integer kernels (see `inspect`).";
 

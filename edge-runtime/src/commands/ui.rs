@@ -9,11 +9,12 @@ use crate::kiosk::sticks::SystemMounts;
 use crate::kiosk::update::Updates;
 use crate::kiosk::{Kiosk, KioskError, input, run as run_kiosk, self_test};
 use crate::log::Folder;
-use crate::panel::Shown;
+use crate::panel::{PanelError, Shown};
 use crate::process::{Failure, Process};
 use anyhow::{Context, anyhow};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -60,6 +61,23 @@ impl Args {
     }
 }
 
+/// How long a display may take to appear.
+const DISPLAY_PATIENCE: Duration = Duration::from_secs(20);
+
+/// The panel of `board`. A display that is not there yet is waited for: its driver may come late, or its plug.
+fn open_panel(board: &Board, file: &Path) -> Result<Shown, Failure> {
+    let begin = Instant::now();
+    loop {
+        match Shown::open(&board.display, file) {
+            Err(PanelError::NotConnected { .. }) if begin.elapsed() < DISPLAY_PATIENCE => {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+            Err(e @ PanelError::NotConnected { .. }) => return Err(Failure::no_display(e)),
+            opened => return opened.map_err(Failure::work),
+        }
+    }
+}
+
 pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let config = args.config()?;
     let board = Board::find(&config.board).map_err(Failure::usage)?;
@@ -79,7 +97,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
             "--screen lies in a watched folder: it would be scanned; give another place"
         )));
     }
-    let panel = Shown::open(&board.display, &args.screen).map_err(Failure::work)?;
+    let panel = open_panel(&board, &args.screen)?;
     let (to, inputs) = channel();
     let devices = input::read_devices(&to);
     if devices == 0 && !args.keys {

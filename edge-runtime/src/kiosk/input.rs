@@ -76,41 +76,48 @@ mod devices {
     use evdev::{AbsoluteAxisCode, Device, EventSummary, KeyCode};
     use std::collections::HashSet;
     use std::path::PathBuf;
+    use std::sync::{Arc, Mutex, PoisonError};
     use std::time::Duration;
 
     const FOLDER: &str = "/dev/input";
     /// How often new devices are looked for.
     const LOOK: Duration = Duration::from_secs(2);
 
+    /// The devices that are read, by path; each leaves when its thread ends, so that one that comes back is read again.
+    type Followed = Arc<Mutex<HashSet<PathBuf>>>;
+
     pub(super) fn read(to: &Sender<Input>) -> usize {
-        let mut known = HashSet::new();
-        let count = read_new(&mut known, to);
+        let followed = Followed::default();
+        let count = read_new(&followed, to);
         let to = to.clone();
         std::thread::spawn(move || {
             loop {
                 std::thread::sleep(LOOK);
-                read_new(&mut known, &to);
+                read_new(&followed, &to);
             }
         });
         count
     }
 
-    /// Reads the devices that are not among the `known`, and notes which are there; gives how many were new and wanted.
-    fn read_new(known: &mut HashSet<PathBuf>, to: &Sender<Input>) -> usize {
+    /// Reads the devices that are wanted and not read yet; gives how many those are.
+    fn read_new(followed: &Followed, to: &Sender<Input>) -> usize {
         let entries = std::fs::read_dir(FOLDER).into_iter().flatten().flatten();
-        let there: HashSet<PathBuf> = entries
-            .filter(|entry| entry.file_name().to_string_lossy().starts_with("event"))
-            .map(|entry| entry.path())
-            .collect();
-        let new = there.difference(known).filter_map(|path| Device::open(path).ok());
-        let count = new
-            .filter(is_wanted)
-            .map(|mut device| {
-                let to = to.clone();
-                std::thread::spawn(move || follow(&mut device, &to));
-            })
-            .count();
-        *known = there;
+        let events = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("event"));
+        let mut count = 0;
+        for path in events.map(|entry| entry.path()) {
+            let is_read = followed.lock().unwrap_or_else(PoisonError::into_inner).contains(&path);
+            let Some(mut device) = (!is_read).then(|| Device::open(&path).ok()).flatten().filter(is_wanted) else {
+                continue;
+            };
+            count += 1;
+            followed.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone());
+            let followed = followed.clone();
+            let to = to.clone();
+            std::thread::spawn(move || {
+                follow(&mut device, &to);
+                followed.lock().unwrap_or_else(PoisonError::into_inner).remove(&path);
+            });
+        }
         count
     }
 

@@ -21,6 +21,7 @@ use crate::panel::{PanelError, Shown};
 use crate::process::files::write_atomically;
 use crate::stages::Stage;
 use chrono::Utc;
+use slots::state::Outcome as UpdateOutcome;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -36,6 +37,8 @@ const MOST_QUEUED: usize = 20_000;
 const TURN_SECONDS: u64 = 3;
 /// The file in which the language that was chosen is kept.
 const LANGUAGE: &str = "language";
+/// Where the first program of a card leaves word that the findings' file system was repaired by guesses.
+const REPAIRED: &str = "/run/hilum/findings-repaired";
 /// The file that names what is being scanned.
 const IN_WORK: &str = "in-work";
 
@@ -128,7 +131,12 @@ pub fn run<D: Disk, M: Mounts>(
     let in_work = folder.join(IN_WORK);
     findings.refuse_what_ended_the_last_run(&in_work, &mut state);
     state.is_ready();
-    if updates.as_ref().is_some_and(Updates::has_failed) {
+    let outcome = updates.as_ref().and_then(Updates::outcome);
+    let failed = match outcome {
+        Some(UpdateOutcome::RolledBack { release, .. }) => Some(release),
+        _ => None,
+    };
+    if matches!(outcome, Some(UpdateOutcome::RolledBack { .. } | UpdateOutcome::FellBack)) {
         state.interrupt(Problem::UpdateFailed);
     }
     screen.show(&state)?;
@@ -146,6 +154,7 @@ pub fn run<D: Disk, M: Mounts>(
             mounted: vec![],
         },
         updates,
+        failed_release: failed,
         found_update: None,
         update: None,
         shown_percent: None,
@@ -163,7 +172,7 @@ pub fn run<D: Disk, M: Mounts>(
 
 /// What stays wrong with a device after it started.
 fn standing_problem(contents: &Contents) -> Option<Problem> {
-    if contents.has_lost() {
+    if contents.has_lost() || Path::new(REPAIRED).exists() {
         return Some(Problem::FindingsDamaged);
     }
     (!self_test::is_clock_set()).then_some(Problem::ClockUnset)
@@ -359,6 +368,9 @@ struct Device<D, M> {
     findings: Findings<D>,
     sources: Sources<M>,
     updates: Option<Updates>,
+    /// The release whose trial failed before this start, until the sticks that were in then have been looked at: one
+    /// that stayed in is not tried again and again.
+    failed_release: Option<u64>,
     /// An update on a stick, which waits until nothing is scanned.
     found_update: Option<PathBuf>,
     /// An update that is being installed.
@@ -443,7 +455,7 @@ impl<D: Disk, M: Mounts> Device<D, M> {
             Ok(()) => Ok(Some(End::Off)),
             Err(e) => {
                 eprintln!("edge-runtime: the update is not installed: {e}");
-                if !e.is_installed() {
+                if !e.is_there() {
                     self.state.interrupt(Problem::UpdateRefused);
                 }
                 Ok(None)
@@ -492,9 +504,14 @@ impl<D: Disk, M: Mounts> Device<D, M> {
     fn look_for_sticks(&mut self) {
         let Some(sticks) = &mut self.sources.sticks else { return };
         let changes = sticks.poll();
+        // A stick that comes later was plugged in by somebody.
+        let failed = if changes.came.is_empty() { self.failed_release } else { self.failed_release.take() };
         for stick in changes.came {
-            if self.updates.is_some() {
-                self.found_update = self.found_update.take().or_else(|| Updates::on(&stick.mount));
+            if let Some(updates) = &self.updates
+                && let Some(file) = Updates::on(&stick.mount)
+                && (failed.is_none() || updates.release_of(&file) != failed)
+            {
+                self.found_update = Some(file);
             }
             self.sources.mounted.push((stick.clone(), Inbox::still(stick.mount)));
         }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use slots::Disk;
+use slots::boot::mark_seen;
 use slots::bundle::Manifest;
 use slots::state::{Outcome, State};
 use slots::update::{Device, UpdateError, install};
@@ -9,7 +10,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 
 /// What the first program of the device leaves.
 pub const DEVICE: &str = "/run/hilum/device.json";
@@ -18,7 +19,6 @@ const EXTENSION: &str = "hilum-update";
 
 /// The card of a device, on which updates are installed.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Updates {
     /// The card, whole.
     pub card: PathBuf,
@@ -49,6 +49,12 @@ pub enum InstallError {
         /// Why.
         reason: std::io::Error,
     },
+    /// The thread that installed it ended.
+    #[error("{path}: the installation ended early: try it again")]
+    Ended {
+        /// The update.
+        path: PathBuf,
+    },
     /// The update is refused, or the card does not take it.
     #[error("{path}: {reason}")]
     Refused {
@@ -60,15 +66,16 @@ pub enum InstallError {
 }
 
 impl InstallError {
-    /// True where the release is installed already.
-    pub fn is_installed(&self) -> bool {
-        matches!(self, InstallError::Refused { reason: UpdateError::Installed(_), .. })
+    /// True where the release is installed already, or is being tried: nobody has to be told.
+    pub fn is_there(&self) -> bool {
+        matches!(self, InstallError::Refused { reason: UpdateError::Installed(_) | UpdateError::Trying, .. })
     }
 }
 
 /// An update that is being installed by a thread of its own.
 #[derive(Debug)]
 pub struct Running {
+    file: PathBuf,
     percent: Arc<AtomicU8>,
     ended: Receiver<Result<(), InstallError>>,
 }
@@ -81,7 +88,11 @@ impl Running {
 
     /// How it ended, once it did.
     pub fn ended(&self) -> Option<Result<(), InstallError>> {
-        self.ended.try_recv().ok()
+        match self.ended.try_recv() {
+            Ok(ended) => Some(ended),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(InstallError::Ended { path: self.file.clone() })),
+        }
     }
 }
 
@@ -104,11 +115,21 @@ impl Updates {
         files.filter(|path| path.is_file() && path.extension().is_some_and(|e| e == EXTENSION)).max()
     }
 
-    /// Whether the last update did not come to run.
-    pub fn has_failed(&self) -> bool {
-        let state = Disk::open_to_read(&self.card).and_then(|card| State::read(&card));
-        let outcome = state.ok().flatten().and_then(|state| state.outcome);
-        matches!(outcome, Some(Outcome::RolledBack { .. } | Outcome::FellBack))
+    /// How the last update ended, if nobody has seen that yet; it is taken for seen from now on.
+    pub fn outcome(&self) -> Option<Outcome> {
+        let mut card = Disk::open(&self.card).ok()?;
+        let outcome = State::read(&card)?.outcome?;
+        if let Err(e) = mark_seen(&mut card) {
+            eprintln!("edge-runtime: {e}");
+        }
+        Some(outcome)
+    }
+
+    /// The release of the update `file`; `None` where it is none for this device.
+    pub fn release_of(&self, file: &Path) -> Option<u64> {
+        let card = Disk::open_to_read(&self.card).ok()?;
+        let keys = self.device.keys(&State::read(&card)?);
+        Some(Manifest::read(&mut File::open(file).ok()?, &keys).ok()?.release)
     }
 
     /// Installs the update `file`; `progress` gets the percentage that is done. It is tried at the next start.
@@ -130,12 +151,13 @@ impl Updates {
         let percent = Arc::new(AtomicU8::new(0));
         let (to, ended) = channel();
         let updates = self.clone();
+        let path = file.clone();
         let shown = percent.clone();
         std::thread::spawn(move || {
             let ended = updates.install_now(&file, |percent| shown.store(percent, Ordering::Relaxed));
             let _ = to.send(ended.map(|_| ()));
         });
-        Running { percent, ended }
+        Running { file: path, percent, ended }
     }
 }
 

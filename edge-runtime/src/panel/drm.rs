@@ -4,7 +4,7 @@ use super::framebuffer::xrgb8888;
 use super::{Panel, PanelError};
 use crate::display::Canvas;
 use ::drm::buffer::{Buffer, DrmFourcc};
-use ::drm::control::{ClipRect, Device as ControlDevice, connector, dumbbuffer::DumbBuffer, framebuffer};
+use ::drm::control::{ClipRect, Device as ControlDevice, Mode, connector, dumbbuffer::DumbBuffer, framebuffer};
 use embedded_graphics::prelude::*;
 use embedded_graphics::primitives::Rectangle;
 use std::fs::File;
@@ -31,27 +31,31 @@ pub struct Drm {
 }
 
 impl Drm {
-    /// The display on `device`, such as `/dev/dri/card0`, in its preferred mode, which is at least as large as `size`.
+    /// The display on `device`, such as `/dev/dri/card0`, in its smallest mode that is at least as large as `size`:
+    /// what is drawn is not scaled, and stands in its corner.
     pub fn open(device: &Path, size: Size) -> Result<Drm, PanelError> {
         let failed = |e: std::io::Error| PanelError::io(device, e);
         let missing = |what: &str| PanelError::device(device.display(), what);
-        let card = Card(File::options().read(true).write(true).open(device).map_err(failed)?);
+        let not_connected = || PanelError::NotConnected { what: device.display().to_string() };
+        let opened = File::options().read(true).write(true).open(device);
+        let card = Card(opened.map_err(|e| match e.kind() {
+            // The driver may still be on its way.
+            std::io::ErrorKind::NotFound => not_connected(),
+            _ => failed(e),
+        })?);
         let resources = card.resource_handles().map_err(failed)?;
         let connector = resources
             .connectors()
             .iter()
             .filter_map(|handle| card.get_connector(*handle, true).ok())
             .find(|info| info.state() == connector::State::Connected && !info.modes().is_empty())
-            .ok_or_else(|| missing("no display is connected"))?;
-        let mode = connector.modes()[0];
+            .ok_or_else(not_connected)?;
+        let mode = mode_for(connector.modes(), size).ok_or_else(|| PanelError::Other {
+            what: device.display().to_string(),
+            found: format!("{:?} at most", connector.modes()[0].size()),
+            expected: format!("{}×{}", size.width, size.height),
+        })?;
         let (width, height) = mode.size();
-        if u32::from(width) < size.width || u32::from(height) < size.height {
-            return Err(PanelError::Other {
-                what: device.display().to_string(),
-                found: format!("{width}×{height}"),
-                expected: format!("{}×{}", size.width, size.height),
-            });
-        }
         let crtc = connector
             .current_encoder()
             .and_then(|encoder| card.get_encoder(encoder).ok()?.crtc())
@@ -62,6 +66,13 @@ impl Drm {
         card.set_crtc(crtc, Some(framebuffer), (0, 0), &[connector.handle()], Some(mode)).map_err(failed)?;
         Ok(Drm { card, buffer, framebuffer, name: device.display().to_string() })
     }
+}
+
+/// The smallest of `modes` that `size` fits; of several the first, which the display prefers.
+fn mode_for(modes: &[Mode], size: Size) -> Option<Mode> {
+    let area = |mode: &Mode| u32::from(mode.size().0) * u32::from(mode.size().1);
+    let fits = |mode: &&Mode| u32::from(mode.size().0) >= size.width && u32::from(mode.size().1) >= size.height;
+    modes.iter().filter(fits).min_by_key(|mode| area(mode)).copied()
 }
 
 impl Panel for Drm {

@@ -28,6 +28,12 @@ pub enum PanelError {
         /// Why.
         reason: String,
     },
+    /// No display is connected.
+    #[error("{what}: no display is connected: connect one, and switch it on")]
+    NotConnected {
+        /// The device.
+        what: String,
+    },
     /// The panel has another form than the board says.
     #[error("{what} is {found}, and the board says {expected}: correct its file")]
     Other {

@@ -31,6 +31,11 @@ impl Failure {
         Failure { code: 2, error: error.into() }
     }
 
+    /// No display is connected: exit code 6.
+    pub fn no_display(error: impl Into<anyhow::Error>) -> Failure {
+        Failure { code: 6, error: error.into() }
+    }
+
     /// The model was refused: exit code 3.
     pub fn model(error: impl Into<anyhow::Error>) -> Failure {
         Failure { code: 3, error: error.into() }
