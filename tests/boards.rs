@@ -169,6 +169,12 @@ fn a_revoked_key_is_refused_once_the_update_that_revokes_it_runs() {
     refused(&workshop, "3.hilum-update", "a key that was revoked");
     workshop.sign("4.hilum-update", "second.key", &["--release", "3000"]);
     assert_eq!(workshop.update("4.hilum-update").code, Some(0));
+    let same = workshop.run("boards", &["keygen", "x", "--secret", "same.toml", "--keys", "same.toml"]);
+    assert_eq!(same.code, Some(2), "{}", same.stderr);
+    std::fs::write(workshop.path("last.toml"), "version = 4294967295\nkeys = []\n").unwrap();
+    let last = workshop.run("boards", &["keygen", "x", "--secret", "x.key", "--keys", "last.toml"]);
+    assert_eq!(last.code, Some(2), "{}", last.stderr);
+    assert!(!workshop.path("x.key").exists());
     let run = workshop.run("boards", &["keygen", "x", "--secret", "second.key", "--keys", "keys.toml"]);
     assert!(run.code == Some(1) && run.stderr.contains("second.key"), "a secret was written over: {}", run.stderr);
 }
@@ -221,13 +227,21 @@ fn nothing_wrong_is_written_or_called_good() {
         assert!(run.stderr.contains(says) && !run.stdout.contains("good"), "{}", run.stderr);
     };
     refuse(&["card.img", "--to", "new.img"], 2, "--yes");
-    refuse(&["card.img", "--to", "card.img", "--yes"], 2, "the image itself");
+    assert!(!workshop.path("new.img").exists());
+    refuse(&["card.img", "--to", "card.img", "--yes"], 2, "it is an input");
+    std::fs::hard_link(workshop.path("card.img"), workshop.path("same.img")).unwrap();
+    refuse(&["card.img", "--to", "same.img", "--yes"], 2, "it is an input");
+    refuse(&["card.img", "--to", "new.img", "--yes", "--record", "new.img"], 2, "different names");
+    std::fs::write(workshop.path("noise.img"), vec![7; 20 << 20]).unwrap();
+    refuse(&["noise.img", "--to", "new.img", "--yes"], 1, "no image of `boards build`");
     refuse(&["nowhere.img", "--to", "new.img", "--yes"], 1, "nowhere.img cannot be read");
     File::create(workshop.path("small.img")).unwrap().set_len(1 << 20).unwrap();
     refuse(&["card.img", "--to", "small.img", "--yes"], 1, "take a larger one");
     refuse(&["card.img", "--to", "/dev/full", "--yes"], 1, "neither a disk nor a file");
     std::fs::write(workshop.path("wrong.toml"), "threads = 1\nlanguage = \"xx\"\n").unwrap();
     refuse(&["card.img", "--to", "new2.img", "--yes", "--settings", "wrong.toml"], 2, "line 2");
+    std::fs::write(workshop.path("next.img.json"), "{").unwrap();
+    refuse(&["next.img", "--to", "new.img", "--yes"], 1, "is damaged");
     // An image that is not what its description says is of unknown origin.
     let mut image = std::fs::read(workshop.path("card.img")).unwrap();
     image[100 << 20] ^= 1;
@@ -262,6 +276,13 @@ fn a_system_of_another_maker_gets_the_program_and_its_unit() {
     assert!(std::fs::read_to_string(&configuration).unwrap().contains("board = \"raspberry-pi-4\""));
     assert!(root.join("usr/lib/systemd/system/hilum.service").exists());
     assert!(root.join("etc/systemd/system/multi-user.target.wants/hilum.service").is_symlink());
+    // A link of the other system does not lead out of it.
+    std::fs::create_dir_all(folder.path().join("evil/etc")).unwrap();
+    std::fs::write(folder.path().join("evil/etc/os-release"), "").unwrap();
+    std::fs::create_dir_all(folder.path().join("evil/usr")).unwrap();
+    std::os::unix::fs::symlink(folder.path().join("root/usr/bin"), folder.path().join("evil/usr/bin")).unwrap();
+    let evil = tests::run("boards", &["install", BOARD, "--root", "evil", "--application", "program"], folder.path());
+    assert!(evil.code == Some(1) && evil.stderr.contains("leads out of"), "{}", evil.stderr);
     // What a clinic has set stays.
     std::fs::write(&configuration, "language = \"sw\"\n").unwrap();
     assert_eq!(install().code, Some(0));

@@ -12,6 +12,10 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+/// The card's file in the machine's folder.
+pub const CARD: &str = "card.img";
+/// The stick's.
+pub const STICK: &str = "stick.img";
 const QEMU: &str = "qemu-system-aarch64";
 
 /// What a machine needs to start.
@@ -51,7 +55,8 @@ impl Setup {
     fn arguments(&self) -> anyhow::Result<Vec<String>> {
         let Emulation { machine, cpu, memory_mib, takes_device_tree, card, devices, has_watchdog, console, .. } =
             &self.emulation;
-        let path = |name: &str| self.folder.join(name).display().to_string();
+        // Relative to the folder: QEMU reads commas in names as its own.
+        let path = |name: &str| name.to_owned();
         let told = std::fs::read_to_string(self.folder.join(COMMAND_LINE))?;
         // Of the board's consoles none is there.
         let told: Vec<&str> = told.split_whitespace().filter(|word| !word.starts_with("console=")).collect();
@@ -66,11 +71,11 @@ impl Setup {
         if *takes_device_tree {
             arguments.extend(["-dtb".into(), path(&self.device_tree)]);
         }
-        let disk = self.card.display().to_string();
-        arguments.extend(card.iter().map(|argument| argument.replace("{card}", &disk)));
+        let disk = CARD;
+        arguments.extend(card.iter().map(|argument| argument.replace("{card}", disk)));
         arguments.extend(devices.iter().cloned());
-        if let Some(stick) = &self.stick {
-            let drive = format!("if=none,id=stick,format=raw,readonly=on,file={}", stick.display());
+        if self.stick.is_some() {
+            let drive = format!("if=none,id=stick,format=raw,readonly=on,file={STICK}");
             arguments.extend(["-drive".into(), drive, "-device".into(), "usb-storage,drive=stick".into()]);
         }
         let monitor = format!("unix:{},server,nowait", path("monitor"));
@@ -105,6 +110,7 @@ impl Machine {
         let _ = std::fs::remove_file(&monitor);
         let mut child = Command::new(QEMU)
             .args(setup.arguments()?)
+            .current_dir(&setup.folder)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -199,7 +205,7 @@ impl Machine {
     /// What its screen shows, as a PNG.
     pub fn screen(&self, folder: &Path) -> anyhow::Result<Vec<u8>> {
         let dump = folder.join("screen.ppm");
-        self.tell(&format!("screendump {}", dump.display()))?;
+        self.tell("screendump screen.ppm")?;
         let bytes = std::fs::read(&dump).context("QEMU's picture of the screen")?;
         let _ = std::fs::remove_file(&dump);
         png_of_ppm(&bytes)

@@ -132,6 +132,8 @@ pub fn write(parts: &Parts, file: File) -> anyhow::Result<Description> {
     };
     let mut state = State::of_running(Slot::A, content.clone());
     state.slots[Slot::B.index()] = Some(content);
+    // Both copies are there from the first start on.
+    state.write(&mut card)?;
     state.write(&mut card)?;
     card.write_at(0, &layout.boot_record(KINDS))?;
     card.sync()?;

@@ -1,10 +1,11 @@
 //! `boards emulate`.
 
+use super::sign::read_toml;
 use crate::card::image::application_of;
-use crate::emulator::{End, Machine, Setup};
+use crate::emulator::{CARD, End, Machine, STICK, Setup};
 use crate::sticks::stick;
 use crate::tools::DEBUGFS;
-use anyhow::{Context, anyhow, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use edge_runtime::board::{Board, Display};
 use edge_runtime::log::{Folder, Log, export};
 use edge_runtime::process::files::write_atomically;
@@ -44,6 +45,9 @@ pub struct Args {
     /// The secret key that those updates are signed with
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// The board's file, where the image is for a board of your own
+    #[arg(long, value_name = "FILE")]
+    board: Option<String>,
     /// Seconds that anything may take
     #[arg(long, default_value_t = 240)]
     patience: u64,
@@ -62,6 +66,8 @@ struct Report {
     kills: u32,
     /// Updates that were committed meanwhile.
     committed: u32,
+    /// Findings that it said it kept.
+    kept: u64,
     release: u64,
     slot: String,
     findings: Vec<serde_json::Value>,
@@ -131,15 +137,19 @@ impl<'a> Run<'a> {
         let folder = args.output.clone();
         std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
         let folder = std::fs::canonicalize(&folder)?;
-        let card = folder.join("card.img");
+        let card = folder.join(CARD);
         if !args.go_on {
+            if is_same(&card, &args.image) {
+                bail!("{} is the card in the output folder: --go-on goes on with it", args.image.display());
+            }
             std::fs::copy(&args.image, &card).with_context(|| format!("{} cannot be copied", args.image.display()))?;
         }
-        let (release, _) = application_of(&Disk::open_to_read(&card)?)
-            .with_context(|| format!("{} is no image of `boards build`", args.image.display()))?;
-        let board = Board::find(&release.board)?;
+        let disk = Disk::open_to_read(&card).with_context(|| format!("{} cannot be read", card.display()))?;
+        let (release, _) =
+            application_of(&disk).with_context(|| format!("{} is no image of `boards build`", card.display()))?;
+        let board = Board::find(args.board.as_deref().unwrap_or(&release.board))?;
         let wanted = board.card.clone().context("the board has no card")?;
-        let plugged = (!args.stick.is_empty()).then(|| folder.join("stick.img"));
+        let plugged = (!args.stick.is_empty()).then(|| folder.join(STICK));
         if let Some(path) = &plugged {
             std::fs::write(path, stick(&args.stick)?)?;
         }
@@ -155,6 +165,7 @@ impl<'a> Run<'a> {
         for _ in 0..6 {
             let mut machine = Machine::start(&self.setup)?;
             let end = self.start(&mut machine, report, waits_for_update);
+            report.kept += kept(&machine);
             let log = machine.log.join("\n") + "\n";
             write_atomically(&self.setup.folder.join(format!("serial-{}.log", report.starts.len())), log.as_bytes())?;
             if end? == End::Off {
@@ -201,8 +212,9 @@ impl<'a> Run<'a> {
         self.switch_off(machine)
     }
 
+    /// Waits for the findings that were not kept in an earlier start.
     fn wait_for_findings(&self, machine: &mut Machine, report: &mut Report) -> anyhow::Result<()> {
-        for _ in 0..self.args.findings {
+        while report.kept + kept(machine) < self.args.findings {
             let (_, age) = machine.wait_for(&[KEPT], self.patience)?;
             if let Some(start) = report.starts.last_mut() {
                 start.findings_s = Some(age.as_secs_f64());
@@ -227,8 +239,7 @@ impl<'a> Run<'a> {
     /// start is the proof: it has to come up, and is the next to lose its power.
     fn kill(&self, kills: u32, report: &mut Report, reporter: &Reporter) -> anyhow::Result<()> {
         let key = self.args.key.as_deref().context("no key")?;
-        let secret: SecretKey =
-            toml::from_str(&std::fs::read_to_string(key)?).map_err(|e| anyhow!("{}", e.message()))?;
+        let secret: SecretKey = read_toml(key)?;
         // A device that restarts before its power goes is no kill; that happens now and then, not always.
         for _ in 0..4 * kills {
             if report.kills == kills {
@@ -326,6 +337,15 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
+}
+
+fn is_same(a: &Path, b: &Path) -> bool {
+    std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).is_ok_and(|b| a == b))
+}
+
+/// Findings that a machine said it kept.
+fn kept(machine: &Machine) -> u64 {
+    machine.log.iter().filter(|line| line.contains(KEPT)).count() as u64
 }
 
 /// A number by chance below `limit`.

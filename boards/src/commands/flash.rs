@@ -1,12 +1,12 @@
 //! `boards flash`.
 
-use crate::card::image::{Description, description_path};
+use crate::card::image::{Description, application_of, description_path};
 use crate::flash::devices::{Device, System};
 use crate::flash::{Phase, Written, write};
 use anyhow::{Context, anyhow};
 use chrono::{SecondsFormat, Utc};
 use edge_runtime::config::Config;
-use edge_runtime::process::files::write_atomically;
+use edge_runtime::process::files::{check_outputs, write_atomically};
 use edge_runtime::process::progress::Reporter;
 use edge_runtime::process::{Failure, output};
 use serde::Serialize;
@@ -100,9 +100,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if args.json {
         return output::json(&record, true);
     }
+    let origin = match record.is_image_described {
+        true => "",
+        false => {
+            "\nNothing stands beside the image that says which it is (IMAGE.json): get both from whoever built it."
+        }
+    };
     output::line(format!(
-        "good: {} holds the image, read back and compared ({:.0} MiB in {:.0} s)\nrecord: {}\nPut it into the board, \
-         connect display and power; the first start takes about a minute.",
+        "good: {} holds the image, read back and compared ({:.0} MiB in {:.0} s){origin}\nrecord: {}\nPut it into the \
+         board, connect display and power; the first start takes about a minute.",
         plan.target.path.display(),
         written.bytes as f64 / MIB,
         record.seconds,
@@ -136,15 +142,16 @@ impl Args {
         let image = self.image.clone().ok_or_else(|| Failure::usage(anyhow!("no image is given")))?;
         let bytes = Disk::open_to_read(&image).and_then(|disk| disk.length());
         let bytes = bytes.with_context(|| format!("{} cannot be read", image.display()))?;
+        application_of(&Disk::open_to_read(&image).context("the image")?)
+            .with_context(|| format!("{} is no image of `boards build`", image.display()))?;
         let target = target(to, bytes, self.fixed)?;
-        if std::fs::canonicalize(&image).ok() == std::fs::canonicalize(to).ok() {
-            return Err(Failure::usage(anyhow!("--to is the image itself")));
-        }
+        check_outputs(&[to], &[&image]).map_err(Failure::usage)?;
         let settings = self.settings.as_deref().map(settings).transpose()?;
         let description = description(&image)?;
-        let stamp = Utc::now().format("%Y%m%dT%H%M%SZ");
+        let stamp = Utc::now().format("%Y%m%dT%H%M%S%3fZ");
         let beside = || image.with_file_name(format!("flashed-{stamp}.json"));
         let record = self.record.clone().unwrap_or_else(beside);
+        check_outputs(&[to, &record], &[&image, &description_path(&image)]).map_err(Failure::usage)?;
         Ok(Plan { image, description, target, settings, record })
     }
 }

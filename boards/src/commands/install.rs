@@ -1,7 +1,7 @@
 //! `boards install`.
 
 use crate::card::programs;
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use edge_runtime::board::Board;
 use edge_runtime::config;
 use edge_runtime::process::files::write_atomically;
@@ -52,20 +52,37 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     for (path, bytes, mode) in &files {
         let named = || format!("{} cannot be written", path.display());
-        std::fs::create_dir_all(path.parent().unwrap_or(root)).with_context(named)?;
+        make_within(root, path.parent().unwrap_or(root))?;
         write_atomically(path, bytes).with_context(named)?;
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(*mode)).with_context(named)?;
     }
     enable(root)?;
+    let kept = std::fs::read_to_string(&configuration).unwrap_or_default();
+    if !kept.contains(&format!("board = {:?}", board.name)) {
+        eprintln!("hint: {} stays as it was, and names another board", configuration.display());
+    }
     let lines: Vec<String> = files.iter().map(|(path, ..)| format!("wrote {}", path.display())).collect();
     let next = "The unit hilum.service starts with the system. Unmount the card, and put it into the board.";
     output::line(format!("{}\n{next}\n{}", lines.join("\n"), edge_runtime::finding::STATEMENT))
 }
 
+/// Makes `folder`, which a link of the other system must not lead out of its `root`.
+fn make_within(root: &Path, folder: &Path) -> anyhow::Result<()> {
+    let named = || format!("{} cannot be made", folder.display());
+    let root = std::fs::canonicalize(root).with_context(named)?;
+    // The part that exists decides where the rest is made.
+    let there = folder.ancestors().find(|part| part.symlink_metadata().is_ok()).unwrap_or(folder);
+    let leads_to = std::fs::canonicalize(there).with_context(named)?;
+    if !leads_to.starts_with(&root) {
+        bail!("{} leads out of {}: nothing is written there", folder.display(), root.display());
+    }
+    std::fs::create_dir_all(folder).with_context(named)
+}
+
 /// The unit starts with the system: the link that `systemctl enable` would make.
 fn enable(root: &Path) -> anyhow::Result<()> {
     let folder = root.join("etc/systemd/system/multi-user.target.wants");
-    std::fs::create_dir_all(&folder).with_context(|| format!("{} cannot be made", folder.display()))?;
+    make_within(root, &folder)?;
     let link = folder.join("hilum.service");
     if std::fs::symlink_metadata(&link).is_ok() {
         return Ok(());

@@ -2,6 +2,7 @@
 
 use super::sign::{read_ring, write_toml};
 use anyhow::{Context, anyhow};
+use edge_runtime::process::files::check_outputs;
 use edge_runtime::process::{Failure, output};
 use slots::keys::SecretKey;
 use std::io::Write;
@@ -24,6 +25,11 @@ pub struct Args {
 }
 
 pub fn run(args: Args) -> Result<(), Failure> {
+    let is_plain = !args.name.is_empty() && args.name.len() <= 64 && !args.name.contains(char::is_control);
+    if !is_plain {
+        return Err(Failure::usage(anyhow!("a key's name has 1 to 64 characters, on one line")));
+    }
+    check_outputs(&[&args.secret, &args.keys], &[]).map_err(Failure::usage)?;
     let mut ring = if args.keys.exists() { read_ring(&args.keys)? } else { Default::default() };
     if ring.keys.iter().any(|key| key.name == args.name) {
         return Err(Failure::usage(anyhow!(
@@ -45,7 +51,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let secret = SecretKey::of_random(&args.name, random);
     ring.keys.push(secret.public().map_err(Failure::work)?);
-    ring.version += 1;
+    let newer = ring.version.checked_add(1);
+    ring.version = newer.ok_or_else(|| Failure::usage(anyhow!("{}: its version cannot rise", args.keys.display())))?;
     let text = toml::to_string(&secret).context("the key")?;
     // An existing secret is never written over.
     let mut file = std::fs::File::options()
@@ -56,7 +63,11 @@ pub fn run(args: Args) -> Result<(), Failure> {
         .with_context(|| format!("{} cannot be made", args.secret.display()))?;
     let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     written.with_context(|| format!("{} cannot be written", args.secret.display()))?;
-    write_toml(&args.keys, &ring)?;
+    if let Err(e) = write_toml(&args.keys, &ring) {
+        // A secret that no ring knows is good for nothing, and would be in the way of the next try.
+        let _ = std::fs::remove_file(&args.secret);
+        return Err(e);
+    }
     output::line(format!(
         "wrote {} (keep it secret) and {} (version {}, {} keys, {} revoked)",
         args.secret.display(),

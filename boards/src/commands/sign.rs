@@ -57,6 +57,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let secret: SecretKey = read_toml(&args.key)?;
     let keys = args.keys.as_deref().map(read_ring).transpose()?;
     let content = content(&args)?;
+    if content.version.len() > 64 {
+        return Err(Failure::usage(anyhow!("--release-version has at most 64 characters")));
+    }
     let manifest = Manifest {
         boards: content.boards,
         target: content.target,
@@ -124,7 +127,8 @@ pub fn read_ring(path: &Path) -> Result<KeyRing, Failure> {
     Ok(ring)
 }
 
-fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+/// What stands in a file of TOML, which may be secret.
+pub fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
     // The message alone: the whole error quotes the line, and the line may be a secret.
     toml::from_str(&text).map_err(|e| Failure::usage(anyhow!("{}: {}", path.display(), e.message())))

@@ -508,7 +508,7 @@ impl<D: Disk, M: Mounts> Device<D, M> {
         let failed = if changes.came.is_empty() { self.failed_release } else { self.failed_release.take() };
         for stick in changes.came {
             if let Some(updates) = &self.updates
-                && let Some(file) = Updates::on(&stick.mount)
+                && let Some(file) = updates.on(&stick.mount)
                 && (failed.is_none() || updates.release_of(&file) != failed)
             {
                 self.found_update = Some(file);

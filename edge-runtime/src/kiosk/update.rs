@@ -96,6 +96,15 @@ impl Running {
     }
 }
 
+/// The files at the top of a stick that are named as updates, by name.
+fn updates_on(stick: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(stick).into_iter().flatten().flatten().map(|entry| entry.path());
+    let named = files.filter(|path| path.is_file() && path.extension().is_some_and(|e| e == EXTENSION));
+    let mut found: Vec<PathBuf> = named.collect();
+    found.sort();
+    found
+}
+
 impl Updates {
     /// Of this device; `None` where it runs from no card of ours.
     pub fn of_device() -> Option<Updates> {
@@ -109,10 +118,9 @@ impl Updates {
         serde_json::from_slice(&text).map_err(|e| no_device(e.to_string()))
     }
 
-    /// The update on a stick: of several the last by name.
-    pub fn on(stick: &Path) -> Option<PathBuf> {
-        let files = std::fs::read_dir(stick).ok()?.flatten().map(|entry| entry.path());
-        files.filter(|path| path.is_file() && path.extension().is_some_and(|e| e == EXTENSION)).max()
+    /// The update on a stick: of several that of the highest release; one that is none only where there is no other.
+    pub fn on(&self, stick: &Path) -> Option<PathBuf> {
+        updates_on(stick).into_iter().max_by_key(|file| self.release_of(file))
     }
 
     /// How the last update ended, if nobody has seen that yet; it is taken for seen from now on.
@@ -166,13 +174,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_update_is_found_by_its_name() {
+    fn updates_are_found_by_their_names() {
         let stick = tempfile::tempdir().unwrap();
-        assert_eq!(Updates::on(stick.path()), None);
+        assert!(updates_on(stick.path()).is_empty());
         for name in ["a.jpeg", "1.hilum-update", "2.hilum-update", "3.hilum-update.part"] {
             std::fs::write(stick.path().join(name), b"").unwrap();
         }
-        assert_eq!(Updates::on(stick.path()), Some(stick.path().join("2.hilum-update")));
+        let expected = ["1.hilum-update", "2.hilum-update"].map(|name| stick.path().join(name));
+        assert_eq!(updates_on(stick.path()), expected);
     }
 
     #[test]
