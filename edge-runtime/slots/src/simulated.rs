@@ -64,8 +64,9 @@ fn next(seed: &mut u64) -> u64 {
 impl SimulatedCard {
     /// A card of zeros.
     pub fn of_length(length: usize) -> SimulatedCard {
+        let zeros = Arc::new([0; PAGE]);
         SimulatedCard {
-            pages: vec![Arc::new([0; PAGE]); length.div_ceil(PAGE)],
+            pages: std::iter::repeat_n(zeros, length.div_ceil(PAGE)).collect(),
             length,
             pending: vec![],
             steps: None,
