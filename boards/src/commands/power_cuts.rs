@@ -30,12 +30,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 fn text(report: &Report) -> String {
     let mut lines =
-        vec![format!("{:<44} {:>6} {:>8} {:>8}", "an update, and how it behaves", "steps", "one cut", "two cuts")];
+        vec![format!("{:<54} {:>6} {:>8} {:>8}", "an update, and how it behaves", "steps", "one cut", "two cuts")];
     lines.extend(report.scenarios.iter().map(|tried| {
-        let Scenario { from, kind, behaviour, has_keys } = tried.scenario;
+        let Scenario { from, kind, behaviour, has_keys, starts } = tried.scenario;
         let keys = if has_keys { ", with keys" } else { "" };
-        let name = format!("{kind:?} over slot {from}, {behaviour:?}{keys}");
-        format!("{name:<44} {:>6} {:>8} {:>8}", tried.steps, tried.once, tried.twice)
+        let bad = if starts > 0 { ", after bad starts" } else { "" };
+        let name = format!("{kind:?} over slot {from}, {behaviour:?}{keys}{bad}");
+        format!("{name:<54} {:>6} {:>8} {:>8}", tried.steps, tried.once, tried.twice)
     }));
     lines.push(format!("{} states: the device came up in all of them", report.states));
     lines.join("\n")

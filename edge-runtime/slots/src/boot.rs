@@ -71,7 +71,9 @@ fn decide(state: &mut State, is_whole: [bool; 2]) -> Result<Start, StartError> {
     }
     state.starts = state.starts.saturating_add(1);
     let other = state.committed.other();
-    match (is_whole[state.committed.index()], is_whole[other.index()]) {
+    // A trial that has just failed leaves nothing to fall back to.
+    let is_there = |slot: Slot| is_whole[slot.index()] && state.content(slot).is_some();
+    match (is_there(state.committed), is_there(other)) {
         (false, false) => return Err(StartError::NothingWhole),
         (true, true) if state.starts <= MOST_STARTS => {}
         (true, false) => {}

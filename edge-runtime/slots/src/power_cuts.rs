@@ -2,7 +2,7 @@
 //! whole slot, with a release that may run, with the clinic's settings, and able to take the update again.
 
 use crate::block::Block;
-use crate::boot;
+use crate::boot::{self, MOST_STARTS};
 use crate::bundle::{Kind, Manifest};
 use crate::keys::{KeyRing, SecretKey};
 use crate::layout::{FIRST_PARTITION, Layout, Slot};
@@ -54,6 +54,8 @@ pub struct Scenario {
     pub behaviour: Behaviour,
     /// Whether keys come with it.
     pub has_keys: bool,
+    /// Starts before it that did not end well.
+    pub starts: u32,
 }
 
 /// How many states were tried.
@@ -122,7 +124,7 @@ impl Scenario {
     /// Everything that is tried.
     pub fn all() -> Vec<Scenario> {
         use Behaviour::*;
-        let of = |from, kind, behaviour| Scenario { from, kind, behaviour, has_keys: false };
+        let of = |from, kind, behaviour| Scenario { from, kind, behaviour, has_keys: false, starts: 0 };
         let applications = Slot::ALL.into_iter().flat_map(|from| {
             [Runs, FailsItsTrial, Hangs, FailsLater].map(|behaviour| of(from, Kind::Application, behaviour))
         });
@@ -130,6 +132,9 @@ impl Scenario {
         all.push(of(Slot::A, Kind::Model, Runs));
         all.push(of(Slot::B, Kind::Model, FailsItsTrial));
         all.push(Scenario { has_keys: true, ..of(Slot::A, Kind::Application, Runs) });
+        all.push(Scenario { starts: MOST_STARTS, ..of(Slot::A, Kind::Application, FailsItsTrial) });
+        all.push(Scenario { starts: MOST_STARTS, ..of(Slot::B, Kind::Application, Hangs) });
+        all.push(Scenario { starts: MOST_STARTS, ..of(Slot::A, Kind::Model, Runs) });
         all
     }
 
@@ -139,6 +144,7 @@ impl Scenario {
         let mut card = SimulatedCard::of_length((FIRST_PARTITION + 2 * SLOT + 2 * 4096) as usize);
         let mut state = State::of_running(self.from, content_of(OLD));
         state.slots[self.from.other().index()] = Some(content_of(OLD));
+        state.starts = self.starts;
         let mut set = || -> Result<(), Box<dyn std::error::Error>> {
             card.write_at(0, &layout.boot_record([0x0c, 0xda, 0xda, 0x83]))?;
             for slot in Slot::ALL {
