@@ -37,8 +37,6 @@ pub struct Tool {
 pub const APT_GET: Tool = Tool { program: "apt-get", package: "apt" };
 /// Debian's packages.
 pub const DPKG_DEB: Tool = Tool { program: "dpkg-deb", package: "dpkg" };
-/// Compressed kernel modules.
-pub const XZ: Tool = Tool { program: "xz", package: "xz-utils" };
 /// The file system of findings.
 pub const MKE2FS: Tool = Tool { program: "mke2fs", package: "e2fsprogs" };
 /// Reads that file system without mounting it.

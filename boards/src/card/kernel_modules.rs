@@ -1,16 +1,20 @@
 //! Kernel modules with what they depend on, in the order in which they are loaded.
 
 use super::archive::Entry;
-use crate::tools::{ToolError, XZ};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 /// Why modules cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum ModuleError {
-    /// A program failed.
-    #[error(transparent)]
-    Tool(#[from] ToolError),
+    /// A module cannot be unpacked.
+    #[error("{path} cannot be unpacked ({reason}): fetch the kernel's package again")]
+    Packed {
+        /// The module.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A file cannot be read.
     #[error("{path}: {reason}")]
     File {
@@ -76,7 +80,10 @@ impl Taken<'_> {
             return Ok(());
         }
         let path = self.modules.files.get(&name).ok_or_else(|| ModuleError::Unknown(name.clone()))?;
-        let plain = XZ.run(|command| command.arg("-dc").arg(path))?;
+        let bytes = std::fs::read(path).map_err(|reason| ModuleError::File { path: path.clone(), reason })?;
+        let mut plain = Vec::new();
+        lzma_rs::xz_decompress(&mut bytes.as_slice(), &mut plain)
+            .map_err(|e| ModuleError::Packed { path: path.clone(), reason: format!("{e:?}") })?;
         for other in listed(&plain, b"\0depends=", ',') {
             self.take(&other, "")?;
         }
@@ -86,7 +93,6 @@ impl Taken<'_> {
                 self.take(&other, "")?;
             }
         }
-        let bytes = std::fs::read(path).map_err(|reason| ModuleError::File { path: path.clone(), reason })?;
         let file = format!("{name}.ko.xz");
         self.lines.push(format!("{file} {parameters}").trim_end().to_owned());
         self.entries.push(Entry::file(format!("lib/modules/{file}"), bytes));
@@ -132,9 +138,9 @@ mod tests {
     fn a_module_comes_after_what_it_depends_on() {
         let folder = tempfile::tempdir().unwrap();
         let add = |name: &str, depends: &str| {
-            let path = folder.path().join(format!("{name}.ko"));
-            std::fs::write(&path, format!("x\0depends={depends}\0")).unwrap();
-            XZ.run(|command| command.arg(&path)).unwrap();
+            let mut packed = Vec::new();
+            lzma_rs::xz_compress(&mut format!("x\0depends={depends}\0").as_bytes(), &mut packed).unwrap();
+            std::fs::write(folder.path().join(format!("{name}.ko.xz")), packed).unwrap();
         };
         add("ext4", "jbd2,usbcore\0softdep=pre: crypto-crc32c sound");
         add("jbd2", "");

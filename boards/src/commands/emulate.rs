@@ -193,8 +193,9 @@ impl<'a> Run<'a> {
             report.committed += 1;
         }
         report.starts.push(start);
-        let is_installed = report.starts.iter().any(|start| start.committed);
-        if waits_for_update && !is_installed {
+        // One that failed is not tried again while its stick stays in.
+        let was_tried = report.starts.iter().any(|start| start.is_trial);
+        if waits_for_update && !was_tried {
             // The device restarts by itself once the update is written; a refused one is said.
             let (line, _) =
                 machine.wait_for(&["reboot: Restarting system", "the update is not installed"], self.patience)?;
