@@ -46,6 +46,29 @@ fn sdot<const LANE: i32>(mut sum: int32x4_t, weights: int8x16_t, a: int8x16_t) -
     sum
 }
 
+/// `$body` for each of four registers. As a loop it is not always unrolled, and sums that are indexed by a variable are
+/// kept in memory.
+macro_rules! four_times {
+    ($v:ident, $body:block) => {{
+        {
+            const $v: usize = 0;
+            $body
+        }
+        {
+            const $v: usize = 1;
+            $body
+        }
+        {
+            const $v: usize = 2;
+            $body
+        }
+        {
+            const $v: usize = 3;
+            $body
+        }
+    }};
+}
+
 /// R rows × 16 columns: 4·R sums, 4 weights and R activations fit the 32 registers. Six rows would need all 32, and the
 /// compiler then keeps sums in memory.
 ///
@@ -76,15 +99,15 @@ unsafe fn tile<const R: usize>(g: &Gemm, panel: usize, row: usize, starts: [usiz
                 // SAFETY: 16 codes at `k` of a run.
                 veorq_s8(vreinterpretq_s8_u8(unsafe { vld1q_u8(a[r].add(k)) }), flip)
             });
-            for v in 0..4 {
-                let b = [weights(k, v), weights(k + 4, v), weights(k + 8, v), weights(k + 12, v)];
+            four_times!(V, {
+                let b = [weights(k, V), weights(k + 4, V), weights(k + 8, V), weights(k + 12, V)];
                 for (sums, a) in sums.iter_mut().zip(a) {
-                    sums[v] = sdot::<0>(sums[v], b[0], a);
-                    sums[v] = sdot::<1>(sums[v], b[1], a);
-                    sums[v] = sdot::<2>(sums[v], b[2], a);
-                    sums[v] = sdot::<3>(sums[v], b[3], a);
+                    sums[V] = sdot::<0>(sums[V], b[0], a);
+                    sums[V] = sdot::<1>(sums[V], b[1], a);
+                    sums[V] = sdot::<2>(sums[V], b[2], a);
+                    sums[V] = sdot::<3>(sums[V], b[3], a);
                 }
-            }
+            });
             k += 16;
         }
         while k < run {
