@@ -5,10 +5,10 @@ use crate::card::image::application_of;
 use crate::emulator::{CARD, End, Machine, STICK, Setup};
 use crate::sticks::stick;
 use crate::tools::DEBUGFS;
-use anyhow::{Context, anyhow, bail, ensure};
+use anyhow::{Context, anyhow, ensure};
 use edge_runtime::board::{Board, Display};
 use edge_runtime::log::{Folder, Log, export};
-use edge_runtime::process::files::write_atomically;
+use edge_runtime::process::files::{check_outputs, write_atomically};
 use edge_runtime::process::progress::Reporter;
 use edge_runtime::process::{Failure, output};
 use serde::Serialize;
@@ -139,9 +139,7 @@ impl<'a> Run<'a> {
         let folder = std::fs::canonicalize(&folder)?;
         let card = folder.join(CARD);
         if !args.go_on {
-            if is_same(&card, &args.image) {
-                bail!("{} is the card in the output folder: --go-on goes on with it", args.image.display());
-            }
+            check_outputs(&[&card], &[&args.image]).context("--go-on goes on with the card in the output folder")?;
             std::fs::copy(&args.image, &card).with_context(|| format!("{} cannot be copied", args.image.display()))?;
         }
         let disk = Disk::open_to_read(&card).with_context(|| format!("{} cannot be read", card.display()))?;
@@ -161,7 +159,7 @@ impl<'a> Run<'a> {
     fn run_to_the_end(&self, report: &mut Report) -> anyhow::Result<()> {
         let waits_for_update = self.args.stick.iter().any(|path| path.extension().is_some_and(|e| e == "hilum-update"));
         let before = report.starts.len();
-        // An update takes three starts: the one that installs it, its trial, and none if all went well.
+        // An update takes two starts, and a third where its trial fails.
         for _ in 0..6 {
             let mut machine = Machine::start(&self.setup)?;
             let end = self.start(&mut machine, report, waits_for_update);
@@ -338,10 +336,6 @@ impl<'a> Run<'a> {
         }
         Ok(())
     }
-}
-
-fn is_same(a: &Path, b: &Path) -> bool {
-    std::fs::canonicalize(a).is_ok_and(|a| std::fs::canonicalize(b).is_ok_and(|b| a == b))
 }
 
 /// Findings that a machine said it kept.

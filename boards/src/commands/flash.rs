@@ -145,7 +145,6 @@ impl Args {
         application_of(&Disk::open_to_read(&image).context("the image")?)
             .with_context(|| format!("{} is no image of `boards build`", image.display()))?;
         let target = target(to, bytes, self.fixed)?;
-        check_outputs(&[to], &[&image]).map_err(Failure::usage)?;
         let settings = self.settings.as_deref().map(settings).transpose()?;
         let description = description(&image)?;
         let stamp = Utc::now().format("%Y%m%dT%H%M%S%3fZ");
