@@ -32,7 +32,8 @@ fn product(group: &mut BenchmarkGroup<WallTime>, kernel: &Kernel, [rows, depth, 
     let weights = Packed::new(codes, columns, depth, scaling, kernel);
     let bias = &weights.scaling.bias;
     let multiplier = &weights.scaling.multiplier;
-    let requantise = Requantise { bias, multiplier, zero_point: 3, low: 0, high: 255, may_overflow: false };
+    let requantise =
+        Requantise { bias, multiplier, zero_point: 3, low: 0, high: 255, may_overflow: false, within_16_bits: true };
     let a = vec![100; rows * depth + 64];
     let column_stride = if cached { 0 } else { depth };
     let windows = Windows { width: rows, column_stride, row_stride: rows * depth, runs: &[0] };
@@ -59,7 +60,15 @@ fn winograd(c: &mut Criterion) {
         let transformed = Transformed::new(&codes, columns, channels, scaling());
         let bias = &transformed.scaling.bias;
         let multiplier = &transformed.scaling.multiplier;
-        let requantise = Requantise { bias, multiplier, zero_point: 3, low: 0, high: 255, may_overflow: false };
+        let requantise = Requantise {
+            bias,
+            multiplier,
+            zero_point: 3,
+            low: 0,
+            high: 255,
+            may_overflow: false,
+            within_16_bits: true,
+        };
         for kernel in available() {
             let Some(winograd) = kernel.winograd else { continue };
             let id = |how: &str| BenchmarkId::new(kernel.name, format!("{side}×{side}×{channels}→{columns} {how}"));
@@ -110,6 +119,7 @@ fn depthwise(c: &mut Criterion) {
                 low: 0,
                 high: 255,
                 may_overflow: false,
+                within_16_bits: true,
             };
             let d = Depthwise { window, zero_point: 3, weights: &weights, requantise };
             let mut out = vec![0; out_width * out_width * channels];

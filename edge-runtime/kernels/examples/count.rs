@@ -65,7 +65,7 @@ fn max_pool(kernel: &Kernel) {
 }
 
 fn requantise<'a>(bias: &'a [i32], multiplier: &'a [f32]) -> Requantise<'a> {
-    Requantise { bias, multiplier, zero_point: 3, low: 0, high: 255, may_overflow: false }
+    Requantise { bias, multiplier, zero_point: 3, low: 0, high: 255, may_overflow: false, within_16_bits: true }
 }
 
 /// A square image with a border of one pixel, under a window of 3×3.

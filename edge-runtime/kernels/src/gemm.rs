@@ -35,8 +35,9 @@ impl Windows<'_> {
     #[inline(always)]
     pub(crate) fn starts(&self, first: usize) -> Starts {
         let wrap = self.row_stride.wrapping_sub((self.width - 1).wrapping_mul(self.column_stride));
-        let x = first % self.width;
-        Starts { at: self.start(first), x, width: self.width, column_stride: self.column_stride, wrap }
+        // Lines that follow one another like windows are one line.
+        let (x, width) = if wrap == self.column_stride { (0, usize::MAX) } else { (first % self.width, self.width) };
+        Starts { at: self.start(first), x, width, column_stride: self.column_stride, wrap }
     }
 }
 
@@ -54,15 +55,23 @@ impl Starts {
     /// The next R.
     #[inline(always)]
     pub(crate) fn take<const R: usize>(&mut self) -> [usize; R] {
-        let mut starts = [self.at; R];
-        if self.x + R < self.width {
-            for r in 1..R {
-                starts[r] = starts[r - 1].wrapping_add(self.column_stride);
-            }
-            self.at = starts[R - 1].wrapping_add(self.column_stride);
-            self.x += R;
-            return starts;
+        if self.x + R >= self.width {
+            return self.over_the_end();
         }
+        let mut starts = [self.at; R];
+        for r in 1..R {
+            starts[r] = starts[r - 1].wrapping_add(self.column_stride);
+        }
+        self.at = starts[R - 1].wrapping_add(self.column_stride);
+        self.x += R;
+        starts
+    }
+
+    /// [`Starts::take`] where a line ends. By itself, so that the usual way is short.
+    #[cold]
+    #[inline(never)]
+    fn over_the_end<const R: usize>(&mut self) -> [usize; R] {
+        let mut starts = [0; R];
         for start in &mut starts {
             *start = self.at;
             self.x += 1;

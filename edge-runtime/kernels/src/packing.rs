@@ -30,6 +30,8 @@ pub struct Scaling {
     pub multiplier: Vec<f32>,
     /// True if a sum in steps of the output may leave the range of `i32`.
     pub may_overflow: bool,
+    /// True if none leaves the range of `i16`.
+    pub within_16_bits: bool,
 }
 
 impl Scaling {
@@ -40,16 +42,18 @@ impl Scaling {
         // A sum wraps at most to i32::MIN.
         let steps =
             |(b, m): (&i32, &f32)| (products + f64::from(b.unsigned_abs())).min(f64::from(1u32 << 31)) * f64::from(*m);
+        let most = bias.iter().zip(&multiplier).map(steps).fold(0.0, f64::max);
         // What a float has lost by rounding is far less than the half that stays.
-        let may_overflow = !bias.iter().zip(&multiplier).map(steps).fold(0.0, f64::max).le(&f64::from(1 << 30));
-        Scaling { bias, multiplier, may_overflow }
+        let may_overflow = !most.le(&f64::from(1 << 30));
+        let within_16_bits = most.le(&32_000.0);
+        Scaling { bias, multiplier, may_overflow, within_16_bits }
     }
 
     /// That of the channels from `channel` on, which it loses.
     pub fn split_off(&mut self, channel: usize) -> Scaling {
         let bias = self.bias.split_off(channel);
         let multiplier = self.multiplier.split_off(channel);
-        Scaling { bias, multiplier, may_overflow: self.may_overflow }
+        Scaling { bias, multiplier, may_overflow: self.may_overflow, within_16_bits: self.within_16_bits }
     }
 
     /// Adds channels that give anything, up to a multiple of [`NR`].

@@ -17,4 +17,6 @@ pub struct Requantise<'a> {
     pub high: u8,
     /// True if a scaled sum may leave the range of `i32`.
     pub may_overflow: bool,
+    /// True if no scaled sum leaves the range of `i16`.
+    pub within_16_bits: bool,
 }

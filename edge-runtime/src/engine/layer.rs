@@ -72,6 +72,7 @@ impl Layer {
             low: self.low,
             high: self.high,
             may_overflow: scaling.may_overflow,
+            within_16_bits: scaling.within_16_bits,
         }
     }
 
