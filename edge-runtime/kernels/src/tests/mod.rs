@@ -54,7 +54,7 @@ fn weights(n: usize, fill: Fill, next: &mut impl FnMut() -> u64) -> Vec<i8> {
 fn scaling(n: usize, next: &mut impl FnMut() -> u64) -> (Vec<i32>, Vec<f32>) {
     let bias = (0..n).map(|_| next() as i32 % 100_000).collect();
     // From far below a step to so large that every code is a bound; in half of the cases no sum leaves 16 bits.
-    let most = if next() % 2 == 0 { 1.0 } else { 1e-5 };
+    let most = if next().is_multiple_of(2) { 1.0 } else { 1e-5 };
     let multiplier = (0..n).map(|_| ((next() % 1000 + 1) as f32) * most * 10f32.powi(next() as i32 % 4 - 6)).collect();
     (bias, multiplier)
 }
