@@ -6,7 +6,7 @@
 mod depthwise;
 
 use super::neon;
-use super::neon::{Bounds, bias, is_unclamped, multipliers, store_row};
+use super::neon::{Bounds, HALF_PANEL, bias, is_unclamped, multipliers, store_row};
 use crate::{Gemm, Kernel, NR, portable};
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -19,7 +19,7 @@ fn gemm(g: &Gemm, out: &mut [u8]) {
     g.check(out, KERNEL.kr);
     let unclamped = is_unclamped(&g.requantise);
     for panel in 0..g.weights.columns.div_ceil(NR) {
-        let half = g.weights.columns - panel * NR <= NR / 2;
+        let half = g.weights.columns - panel * NR <= HALF_PANEL;
         // SAFETY: `dotprod` was detected before this table entry was handed out; the panel exists.
         unsafe {
             match (unclamped, half) {
