@@ -14,6 +14,7 @@ mod sign;
 use clap::{Parser, Subcommand};
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::process;
+use edge_runtime::process::command_line::parse;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -58,7 +59,7 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     process::main("boards", |_| {
-        match Cli::parse().command {
+        match parse::<Cli>()?.command {
             Command::List(args) => list::run(args),
             Command::Show(args) => show::run(args),
             Command::Build(args) => build::run(args),

@@ -13,6 +13,7 @@ use crate::board::{Board, HOST};
 use crate::engine::Compute;
 use crate::finding::STATEMENT;
 use crate::model::{Model, ModelError};
+use crate::process::command_line::parse;
 use crate::process::{self, Failure, Process};
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
@@ -107,7 +108,7 @@ fn load(path: Option<&Path>, compute: &Compute) -> Result<Model, ModelError> {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    process::main("edge-runtime", |process| match Cli::parse().command {
+    process::main("edge-runtime", |process| match parse::<Cli>()?.command {
         Command::Scan(args) => scan::run(args, process),
         Command::Bench(args) => bench::run(args, process),
         Command::Inspect(args) => inspect::run(args, process),

@@ -1,5 +1,6 @@
 //! What all of Hilum's programs do as processes: settings read and checked once, exit codes, errors in a sentence.
 
+pub mod command_line;
 pub mod files;
 pub mod measure;
 pub mod ordered;

@@ -16,6 +16,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::process;
+use edge_runtime::process::command_line::parse;
 use edge_runtime::process::progress::Reporter;
 use std::fs::File;
 use std::io::Read;
@@ -73,7 +74,7 @@ enum Command {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     process::main("host-train", |process| {
-        let cli = Cli::parse();
+        let cli: Cli = parse()?;
         // Checked whatever the command is: a name that means nothing must not look as if it did.
         let compute = process.compute(1)?;
         let reporter = Reporter::new(cli.quiet);

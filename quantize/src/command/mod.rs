@@ -10,6 +10,7 @@ use data::Split;
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::Format;
 use edge_runtime::image::folder::image_files;
+use edge_runtime::process::command_line::parse;
 use edge_runtime::process::files::check_outputs;
 use edge_runtime::process::progress::Reporter;
 use edge_runtime::process::{self, output};
@@ -121,7 +122,7 @@ fn calibration_images(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     process::main("quantize", |process| {
-        let cli = Cli::parse();
+        let cli: Cli = parse()?;
         let compute = process.compute(1)?;
         let progress = Reporter::new(cli.quiet);
         let report = run::quantise(&cli.plan()?, &compute, &progress)?;
