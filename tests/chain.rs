@@ -136,6 +136,25 @@ fn bench_measures_every_stage() {
     assert!(b["peak_rss_mib"].as_f64().unwrap() > 1.0 && b["threads"] == 1 && b["kernel"].is_string());
 }
 
+/// The page has the plots, says where it was measured, and replaces no file of another kind.
+#[test]
+fn bench_writes_a_page() {
+    let at = chain();
+    let page = ["--runs", "5", "--board", "raspberry-pi-4", "--report", "bench.html"];
+    let args = [&["bench", "--model", "run/model.hilum"][..], &page].concat();
+    let report = json("edge-runtime", &[&args[..], &["--json", "-q"]].concat(), at);
+    let html = std::fs::read_to_string(at.join("bench.html")).unwrap();
+    assert_eq!(html.matches("<svg").count(), 2);
+    let machine = report["machine"].as_str().unwrap();
+    assert!(html.contains("Raspberry Pi 4") && html.contains(machine.split(['<', '&', '"']).next().unwrap()));
+    assert_eq!(report["runs_ms"]["total"].as_array().unwrap().len(), 5);
+    assert_eq!(report["processor"].as_array().unwrap().len(), 2);
+    std::fs::write(at.join("letter.html"), "Dear colleague").unwrap();
+    let refused = run("edge-runtime", &["bench", "--report", "letter.html"], at);
+    assert_eq!(refused.code, Some(2), "{}", refused.stderr);
+    assert_eq!(std::fs::read_to_string(at.join("letter.html")).unwrap(), "Dear colleague");
+}
+
 #[test]
 fn every_kernel_and_thread_count_gives_the_same_probability() {
     let at = chain();

@@ -228,7 +228,7 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     let checks = report["checks"].as_array().unwrap();
     let of = |name: &str| checks.iter().find(|check| check["check"] == name).unwrap();
     assert_eq!((&of("model")["passed"], &of("disk")["passed"]), (&true.into(), &false.into()));
-    assert!(of("disk")["sentence"].as_str().unwrap().contains("check its permissions"));
+    assert!(of("disk")["sentence"].as_str().unwrap().contains("nowhere is not there: `edge-runtime ui` makes it"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `edge-runtime bench`.
 
+mod page;
+
 use super::{Device, DeviceArgs};
 use crate::board::Board;
 use crate::board::prediction::{Prediction, predict};
@@ -9,9 +11,12 @@ use crate::finding::ModelId;
 use crate::image::source::SourceFile;
 use crate::image::{Format, GreyPlane, preprocess};
 use crate::model::Model;
-use crate::process::files::sha256_hex;
-use crate::process::measure::{cpu_ms, peak_rss_mib, percentile};
+use crate::process::files::{check_outputs, may_replace, sha256_hex, write_atomically};
+use crate::process::measure::{cpu_ms, machine, peak_rss_mib, percentile};
+use crate::process::processor::ProcessorState;
+use crate::process::progress::Reporter;
 use crate::process::{Failure, Process, output};
+use crate::report::html::HTML_HEAD;
 use crate::report::rounded;
 use crate::scan::{Scan, Setting, scan, scan_source};
 use crate::stages::{Stage, StageTimes};
@@ -19,7 +24,7 @@ use crate::suitability::Policy;
 use anyhow::Context;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 /// Side of the synthetic radiograph that is measured where no image is given.
@@ -35,9 +40,15 @@ pub struct Args {
     /// Measure on this radiograph instead of a synthetic 1024×1024 PNG
     #[arg(long)]
     image: Option<PathBuf>,
+    /// Write a page with plots
+    #[arg(long, value_name = "OUT.html")]
+    report: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    quiet: bool,
 }
 
 /// What was measured.
@@ -54,8 +65,14 @@ struct Report {
     peak_rss_mib: Option<f64>,
     threads: u32,
     runs: u32,
+    /// Each run's time, in order.
+    runs_ms: Series,
     kernel: &'static str,
     image: Image,
+    /// What it was measured on.
+    machine: String,
+    /// Before and after the runs.
+    processor: [ProcessorState; 2],
     board: String,
     budget_ms: StageTimes,
     within_budget: bool,
@@ -69,6 +86,13 @@ struct Percentiles {
     p50: f64,
     p95: f64,
     p99: f64,
+}
+
+/// Milliseconds of each run.
+#[derive(Serialize)]
+struct Series {
+    total: Vec<f64>,
+    network: Vec<f64>,
 }
 
 #[derive(Serialize)]
@@ -139,7 +163,14 @@ struct ColdStart {
 }
 
 pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
+    if let Some(page) = &args.report {
+        let inputs = [args.image.as_deref(), args.device.model.as_deref()];
+        let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
+        check_outputs(&[page], &inputs).map_err(Failure::usage)?;
+        may_replace(page, HTML_HEAD).map_err(Failure::usage)?;
+    }
     let device = args.device.open(process)?;
+    let progress = Reporter::new(args.quiet);
     let setup = Clock::start();
     let bytes = match &args.image {
         Some(path) => std::fs::read(path).with_context(|| format!("{}", path.display()))?,
@@ -162,7 +193,9 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
         wall_ms: process.start.elapsed().as_secs_f64() * 1e3 - setup_ms,
         cpu_ms: cpu_ms() - setup_cpu_ms,
     };
-    let scans = measure(args.runs, |cpu: &mut Vec<f64>| {
+    let before = ProcessorState::now();
+    let runs = Runs { counted: args.runs, progress: &progress };
+    let scans = runs.measure("scans", |cpu: &mut Vec<f64>| {
         let clock = Clock::start();
         let mut scan = scan(file.path(), setting).map_err(Failure::work)?;
         display::show(&mut scan, model, board, &lettering);
@@ -171,8 +204,14 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     })?;
     // The network alone, one image after the other as other engines are timed: caches are warm, unlike in a scan.
     let frame = preprocess::preprocess(&cold_start.scan.evidence.radiograph.plane, &model.contract.input);
-    let network = measure(args.runs, |cpu: &mut Vec<f64>| infer(model, &frame, cpu))?;
-    let report = Report::new(&args, &device, &cold_start.scan.evidence.source, &cold_start, &scans, &network);
+    let network = runs.measure("network", |cpu: &mut Vec<f64>| infer(model, &frame, cpu))?;
+    drop(progress);
+    let processor = [before, ProcessorState::now()];
+    let report = Report::new(&args, &device, &cold_start, &scans, &network, processor);
+    if let Some(path) = &args.report {
+        let page = page::page(&report, &device.board);
+        write_atomically(path, page.as_bytes()).with_context(|| format!("{} cannot be written", path.display()))?;
+    }
     match args.json {
         true => output::json(&report, false)?,
         false => output::line(text(&report, &device.board))?,
@@ -194,26 +233,40 @@ struct Measured<T> {
     cpu_ms: Vec<f64>,
 }
 
-/// Does `work` `runs` times, after a tenth as many to warm up.
-fn measure<T>(runs: u32, mut work: impl FnMut(&mut Vec<f64>) -> Result<T, Failure>) -> Result<Measured<T>, Failure> {
-    for _ in 0..runs.div_ceil(10) {
-        work(&mut Vec::new())?;
+/// How often work is repeated.
+struct Runs<'a> {
+    counted: u32,
+    progress: &'a Reporter,
+}
+
+impl Runs<'_> {
+    /// Does `work`, after a tenth as many times to warm up.
+    fn measure<T>(
+        &self,
+        name: &str,
+        mut work: impl FnMut(&mut Vec<f64>) -> Result<T, Failure>,
+    ) -> Result<Measured<T>, Failure> {
+        for _ in 0..self.counted.div_ceil(10) {
+            work(&mut Vec::new())?;
+        }
+        let mut measured = Measured { results: Vec::new(), cpu_ms: Vec::new() };
+        for run in 0..self.counted {
+            measured.results.push(work(&mut measured.cpu_ms)?);
+            // Between the runs, so that it is in no time.
+            self.progress.step(name, run as usize + 1, self.counted as usize, "");
+        }
+        Ok(measured)
     }
-    let mut measured = Measured { results: Vec::new(), cpu_ms: Vec::new() };
-    for _ in 0..runs {
-        measured.results.push(work(&mut measured.cpu_ms)?);
-    }
-    Ok(measured)
 }
 
 impl Report {
     fn new(
         args: &Args,
         device: &Device,
-        source: &SourceFile,
         cold_start: &ColdStart,
         scans: &Measured<StageTimes>,
         network: &Measured<f64>,
+        processor: [ProcessorState; 2],
     ) -> Report {
         let Device { model, board } = device;
         let threads = args.device.threads;
@@ -232,18 +285,31 @@ impl Report {
             peak_rss_mib: peak_rss_mib(),
             threads,
             runs: args.runs,
+            runs_ms: Series {
+                total: scans.results.iter().map(|times| rounded(times.total())).collect(),
+                network: network.results.iter().copied().map(rounded).collect(),
+            },
             kernel: model.kernel(),
             image: Image {
                 width: image.width,
                 height: image.height,
                 format: image.origin.format,
-                bytes: source.bytes.len(),
+                bytes: cold_start.scan.evidence.source.bytes.len(),
             },
+            machine: machine(),
+            processor,
             board: board.name.clone(),
             budget_ms: board.budget_ms,
             predicted: model.network.as_ref().and_then(|n| predict(n, board)).map(Predicted::from),
             model: ModelId::of(model),
         }
+    }
+}
+
+impl Report {
+    /// True if something kept the processor below its clock.
+    fn is_slowed(&self) -> bool {
+        self.processor.iter().any(|state| !state.slowed_by.is_empty())
     }
 }
 
@@ -293,6 +359,12 @@ fn text(report: &Report, board: &Board) -> String {
         "cold start {:.1} ms ({:.1} ms CPU), peak memory {memory}, {} thread(s), kernel {}, board {}",
         report.cold_start_ms, report.cold_start_cpu_ms, report.threads, report.kernel, board.title
     ));
+    let [before, after] = &report.processor;
+    lines.push(format!("measured on {}", report.machine));
+    lines.push(format!("processor before: {}; after: {}", before.in_words(), after.in_words()));
+    if report.is_slowed() {
+        lines.push("The processor was slowed down: these times are not all that it can do.".to_owned());
+    }
     lines.join("\n")
 }
 

@@ -1,7 +1,7 @@
 //! Files that are either whole or absent, outputs that destroy nothing, and digests.
 
 use sha2::{Digest, Sha256};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to `path` so that a reader sees the old file or the whole new one, never a part: a temporary file in
@@ -92,6 +92,20 @@ pub enum OutputError {
     /// Two outputs are one file.
     #[error("two outputs would go to {0}: give them different names")]
     Twice(PathBuf),
+    /// An output is a file of another kind.
+    #[error("{0}: there is another file already: move it, or choose another name")]
+    IsOther(PathBuf),
+}
+
+/// Refuses to write over `path` what does not begin with `head`, as such outputs do.
+pub fn may_replace(path: &Path, head: &str) -> Result<(), OutputError> {
+    let Ok(mut file) = std::fs::File::open(path) else { return Ok(()) };
+    let mut start = vec![0; head.len()];
+    let read = file.read(&mut start).unwrap_or(0);
+    match path.is_file() && start[..read] != *head.as_bytes() {
+        true => Err(OutputError::IsOther(path.to_owned())),
+        false => Ok(()),
+    }
 }
 
 /// Refuses `outputs` that are one of `inputs`, or one another, by whatever name or link.
@@ -165,6 +179,17 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_files_of_the_same_kind_are_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("page.html");
+        assert_eq!(may_replace(&path, "<!doctype html>"), Ok(()));
+        std::fs::write(&path, "<!doctype html><html>").unwrap();
+        assert_eq!(may_replace(&path, "<!doctype html>"), Ok(()));
+        std::fs::write(&path, "<!doc").unwrap();
+        assert_eq!(may_replace(&path, "<!doctype html>"), Err(OutputError::IsOther(path)));
+    }
 
     #[test]
     fn a_write_replaces_the_whole_file() {

@@ -16,6 +16,22 @@ pub fn peak_rss_mib() -> Option<f64> {
     Some((kib / 1024.0 * 10.0).round() / 10.0)
 }
 
+/// What this machine is: the board by its device tree, else the processor, and its architecture.
+pub fn machine() -> String {
+    let architecture = std::env::consts::ARCH;
+    let board = std::fs::read_to_string("/sys/firmware/devicetree/base/model").ok();
+    let board = board.map(|model| model.trim_end_matches('\0').trim().to_owned());
+    let processor = || {
+        let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+        let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
+        Some(line.split_once(':')?.1.trim().to_owned())
+    };
+    match board.filter(|model| !model.is_empty()).or_else(processor) {
+        Some(name) => format!("{name} ({architecture})"),
+        None => format!("a machine without a name ({architecture})"),
+    }
+}
+
 /// The value that the share `p` of all `values` do not exceed (nearest rank); `None` of nothing.
 pub fn percentile(values: &[f64], p: f64) -> Option<f64> {
     let mut sorted = values.to_vec();

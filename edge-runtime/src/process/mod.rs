@@ -5,6 +5,7 @@ pub mod files;
 pub mod measure;
 pub mod ordered;
 pub mod output;
+pub mod processor;
 pub mod progress;
 
 use crate::engine::{Compute, kernels};

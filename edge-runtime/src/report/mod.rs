@@ -2,7 +2,9 @@
 
 #[cfg(feature = "dicom")]
 pub mod dicom;
+pub mod html;
 pub mod json;
+pub mod plots;
 pub mod text;
 
 /// Thousandths: what milliseconds are printed in.

@@ -1,11 +1,13 @@
 //! `host-train compare`.
 
 use crate::recipe::Recipe;
-use crate::report::{Axes, HTML_HEAD, Line, Published, lines, published, span};
+use crate::report::{Published, published};
 use crate::trained::TrainedRun;
 use anyhow::{Context, Result, bail};
-use edge_runtime::process::files::write_atomically;
+use edge_runtime::process::files::{may_replace, write_atomically};
 use edge_runtime::process::output;
+use edge_runtime::report::html::HTML_HEAD;
+use edge_runtime::report::plots::{Axes, Line, lines, span};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -122,7 +124,7 @@ const NOTE: &str =
     "In brackets: what the source reports, on images of its own. Figures on different images do not compare.";
 
 pub fn run(args: &Args) -> Result<()> {
-    args.html.iter().try_for_each(|path| super::may_replace(path, HTML_HEAD))?;
+    args.html.iter().try_for_each(|path| may_replace(path, HTML_HEAD))?;
     let rows: Vec<Row> = args.runs.iter().map(|run| Row::read(run)).collect::<Result<_>>()?;
     if let Some(path) = &args.html {
         write_atomically(path, page(&rows).as_bytes()).with_context(|| format!("{}", path.display()))?;

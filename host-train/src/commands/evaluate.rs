@@ -1,6 +1,5 @@
 //! `host-train evaluate`.
 
-use super::may_replace;
 use crate::recipe::Recipe;
 use anyhow::{Context, Result, bail};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -14,7 +13,7 @@ use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::preprocess::preprocess;
 use edge_runtime::image::{GreyPlane, Radiograph};
 use edge_runtime::model::Model;
-use edge_runtime::process::files::{check_outputs, write_atomically};
+use edge_runtime::process::files::{check_outputs, may_replace, write_atomically};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
 use rayon::prelude::*;

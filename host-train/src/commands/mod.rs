@@ -12,15 +12,11 @@ mod shortcuts;
 mod train;
 
 use crate::training::Progress;
-use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::process;
 use edge_runtime::process::command_line::parse;
 use edge_runtime::process::progress::Reporter;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "\
@@ -92,17 +88,6 @@ pub fn main() -> ExitCode {
         }
         Ok(0)
     })
-}
-
-/// Refuses to write over `path` what does not begin with `head`, as such outputs do.
-fn may_replace(path: &Path, head: &str) -> Result<()> {
-    let Ok(mut file) = File::open(path) else { return Ok(()) };
-    let mut start = vec![0; head.len()];
-    let read = file.read(&mut start).unwrap_or(0);
-    if path.is_file() && start[..read] != *head.as_bytes() {
-        bail!("{}: there is another file already: move it, or choose another name", path.display());
-    }
-    Ok(())
 }
 
 impl Progress for Reporter {

@@ -1,12 +1,12 @@
 //! `host-train prepare`.
 
-use super::may_replace;
-use crate::report::{HTML_HEAD, Looks};
+use crate::report::Looks;
 use anyhow::Result;
 use data::{Dataset, Item, PixelStatistics, Reading, Split, frames, manifest};
-use edge_runtime::process::files::{check_outputs, write_together};
+use edge_runtime::process::files::{check_outputs, may_replace, write_together};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
+use edge_runtime::report::html::HTML_HEAD;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

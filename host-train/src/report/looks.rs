@@ -1,11 +1,11 @@
 //! What the images of a data set look like, class by class: sums that are made while they are decoded.
 
-use super::page::{escaped, figures, html, section, table};
-use super::plots::{Axes, Line, lines, span};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use data::{Dataset, Item, Labels};
 use edge_runtime::image::{GreyPlane, Picture, Sex};
+use edge_runtime::report::html::{escaped, figures, html, section, table};
+use edge_runtime::report::plots::{Axes, Line, lines, span};
 use std::sync::Mutex;
 
 /// Side of mean images.

@@ -7,8 +7,7 @@ mod plots;
 mod published;
 
 pub use looks::Looks;
-pub use page::{HTML_HEAD, comparison};
-pub use plots::{Axes, Line, lines, span};
+pub use page::comparison;
 pub use published::{Published, published};
 
 use crate::training::EpochMetrics;

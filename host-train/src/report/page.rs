@@ -1,73 +1,15 @@
-//! The page: one file, without a network, for a desk and for a phone.
+//! The page of a run's report.
 
 use super::{Example, Kind, Named, Report, plots};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use data::curves::PREVALENCES;
 use data::metrics::printed;
-use edge_runtime::finding::STATEMENT;
-
-/// What a page begins with.
-pub const HTML_HEAD: &str = "<!doctype html>";
-
-const STYLE: &str = "\
-:root{color-scheme:light}*{box-sizing:border-box}\
-body{font:16px/1.5 system-ui,sans-serif;color:#1b1f24;background:#fff;margin:0 auto;padding:1rem;max-width:72rem}\
-h1{font-size:1.6rem;margin:.2em 0}h2{font-size:1.2rem;margin:2em 0 .5em;border-bottom:1px solid #d0d7de}\
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}\
-th,td{padding:.25em .7em;text-align:right;white-space:nowrap;border-bottom:1px solid #eaeef2}\
-th:first-child,td:first-child{text-align:left}.wide{overflow-x:auto}\
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}\
-.plots svg{width:100%;height:auto}.plots figure,.gallery figure{margin:0}\
-.gallery{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:.7rem}\
-.gallery img{width:100%;height:auto;display:block;background:#000}\
-figcaption{font-size:.8rem;overflow-wrap:anywhere}\
-.statement{background:#fff8e1;border-left:4px solid #b58900;padding:.6em 1em;margin:1em 0}\
-pre{background:#f6f8fa;padding:1em;overflow-x:auto;font-size:.85rem}.small{color:#57606a;font-size:.85rem}";
-
-/// `text` for HTML.
-pub(super) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            other => out.push(other),
-        }
-    }
-    out
-}
-
-/// A table of plain cells.
-pub(super) fn table(head: &[String], rows: &[Vec<String>]) -> String {
-    let cells = |tag: &str, cells: &[String]| -> String {
-        cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect()
-    };
-    let rows: String = rows.iter().map(|row| format!("<tr>{}</tr>", cells("td", row))).collect();
-    format!("<div class=\"wide\"><table><tr>{}</tr>{rows}</table></div>", cells("th", head))
-}
+use edge_runtime::report::html::{escaped, figures, html, section, table};
+use edge_runtime::report::plots::{Axes, Line, lines, span};
 
 fn head(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
-}
-
-pub(super) fn section(title: &str, body: &str) -> String {
-    format!("<section><h2>{}</h2>{body}</section>", escaped(title))
-}
-
-/// A page with `title` around `body`.
-pub(super) fn html(title: &str, body: &str) -> String {
-    format!(
-        "{HTML_HEAD}<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width,initial-scale=1\">\
-         <title>{0}</title><style>{STYLE}</style></head><body><h1>{0}</h1>\
-         <p class=\"statement\">{1}</p>{body}</body></html>\n",
-        escaped(title),
-        escaped(STATEMENT)
-    )
 }
 
 /// The page of `report`.
@@ -137,11 +79,6 @@ fn summary(report: &Report) -> String {
     )
 }
 
-pub(super) fn figures(plots: &[String]) -> String {
-    let figures: String = plots.iter().map(|svg| format!("<figure>{svg}</figure>")).collect();
-    format!("<div class=\"plots\">{figures}</div>")
-}
-
 fn curves(report: &Report) -> String {
     let names: Vec<String> = report.classes.iter().map(|class| class.name.clone()).collect();
     let at = report.metrics.sensitivity.zip(report.metrics.specificity);
@@ -200,14 +137,14 @@ fn subgroups(report: &Report) -> String {
 
 fn training(report: &Report) -> String {
     let epochs = &report.training;
-    let line = |name: &str, value: fn(&crate::training::EpochMetrics) -> f64| plots::Line {
+    let line = |name: &str, value: fn(&crate::training::EpochMetrics) -> f64| Line {
         name: name.into(),
         points: epochs.iter().map(|e| (e.epoch as f64, value(e))).filter(|(_, v)| v.is_finite()).collect(),
     };
     let across = 0.5..epochs.last().map_or(1.0, |e| e.epoch as f64) + 0.5;
-    let plot = |title: &str, y: &str, lines: &[plots::Line]| {
-        let up = plots::span(lines.iter().flat_map(|l| l.points.iter().map(|(_, v)| *v)));
-        plots::lines(&plots::Axes { title, x: "epoch", y, across: across.clone(), up }, lines, &[])
+    let plot = |title: &str, y: &str, shown: &[Line]| {
+        let up = span(shown.iter().flat_map(|l| l.points.iter().map(|(_, v)| *v)));
+        lines(&Axes { title, x: "epoch", y, across: across.clone(), up }, shown, &[])
     };
     let seconds: f64 = epochs.iter().map(|e| e.seconds).sum();
     let waiting = epochs.iter().map(|e| e.waiting * e.seconds).sum::<f64>() / seconds.max(1e-9);
