@@ -259,3 +259,44 @@ fn a_negative_was_read_without_a_word() {
     assert!(is_called_so(&finding));
     assert!(!is_called_so(&serde_json::from_str(&scan("chest.png").stdout).unwrap()));
 }
+
+/// An image that cannot be read ended a calibration; few images were not warned of.
+#[test]
+fn one_bad_image_ended_a_calibration() {
+    let dir = model("sigmoid1");
+    std::fs::write(dir.path().join("images/broken.png"), "no picture").unwrap();
+    let args = ["model.onnx", "--calibrate", "images", "--contract", "contract.toml", "--json"];
+    let report = json("quantize", &args, dir.path());
+    let calibration = &report["calibration"];
+    assert!(calibration["left_out"][0].as_str().unwrap().contains("broken.png"), "{report}");
+    assert!(calibration["warnings"][0].as_str().unwrap().contains("are few"), "{report}");
+    for entry in std::fs::read_dir(dir.path().join("images")).unwrap() {
+        std::fs::write(entry.unwrap().path(), "no picture").unwrap();
+    }
+    let r = run("quantize", &[&args[..], &["--force", "-q"]].concat(), dir.path());
+    assert_eq!(r.code, Some(1));
+    assert!(r.stderr.contains("cannot be read; the first: "), "{}", r.stderr);
+    assert_sentence(&r.stderr);
+}
+
+/// A second run wrote over the files of the first without a word.
+#[test]
+fn quantised_files_were_written_over() {
+    let dir = model("sigmoid1");
+    let args = ["model.onnx", "--calibrate", "images", "--contract", "contract.toml", "-q"];
+    let with = |more: &[&str]| run("quantize", &[&args[..], more].concat(), dir.path());
+    let dry = with(&["--dry-run", "--board", "raspberry-pi-4"]);
+    assert!(dry.stdout.contains("would write") && dry.stdout.contains("Raspberry Pi 4"), "{}", dry.stdout);
+    assert!(!dir.path().join("model.hilum").exists());
+    assert_eq!(with(&[]).code, Some(0));
+    let bundle = std::fs::read(dir.path().join("model.hilum")).unwrap();
+    let again = with(&[]);
+    assert_eq!(again.code, Some(1));
+    assert!(again.stderr.contains("--force"), "{}", again.stderr);
+    assert_sentence(&again.stderr);
+    assert_eq!(with(&["--force"]).code, Some(0));
+    assert_eq!(with(&["--output", "other.v2"]).code, Some(0));
+    assert_eq!(std::fs::read(dir.path().join("other.v2.hilum")).unwrap(), bundle);
+    let nowhere = with(&["--output", "nowhere/model"]);
+    assert!(nowhere.code == Some(1) && nowhere.stderr.contains("no such folder"), "{}", nowhere.stderr);
+}

@@ -152,7 +152,7 @@ def main():
     print(f"{len(truth)} images, onnxruntime {ort.__version__}\n")
     print("| quantiser | same class as float | logits | time |\n| --- | --- | --- | --- |")
     start = time.time()
-    ours = [args.quantize, at("float.onnx"), "--calibrate", args.calibrate, "--contract", at("contract.toml"), "-q"]
+    ours = [args.quantize, at("float.onnx"), "--calibrate", args.calibrate, "--contract", at("contract.toml"), "-q", "--force"]
     subprocess.run(ours, check=True, stdout=subprocess.DEVNULL)
     row("Hilum", at("float.int8.onnx"), time.time() - start)
     for method in args.methods.split(","):

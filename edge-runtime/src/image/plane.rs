@@ -34,6 +34,15 @@ impl GreyPlane {
         GreyPlane { width: side, height: side, pixels }
     }
 
+    /// A square with edges and gradients in all directions, to try a network with.
+    pub fn pattern(side: u32) -> GreyPlane {
+        let pixel = |i: u32| {
+            let [x, y] = [i % side, i / side];
+            (x * x / 7 + y * 5 + (x / 16 + y / 24) % 2 * 90) as u8
+        };
+        GreyPlane { width: side, height: side, pixels: (0..side * side).map(pixel).collect() }
+    }
+
     /// The whole picture.
     pub fn whole(&self) -> Rectangle {
         Rectangle { left: 0.0, top: 0.0, width: f64::from(self.width), height: f64::from(self.height) }

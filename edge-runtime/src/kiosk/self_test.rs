@@ -59,7 +59,7 @@ pub fn clock() -> Outcome {
 /// The model: the kernel in use and the portable reference give the same for a test pattern, to the last bit.
 pub fn model(model: &Model, again: impl Fn(&Compute) -> Result<Model, crate::model::ModelError>) -> Outcome {
     let outcome = |passed, sentence| Outcome { check: Check::Model, passed, sentence };
-    let frame = pattern(model.contract.input.size);
+    let frame = GreyPlane::pattern(model.contract.input.size);
     let name = &model.contract.provenance.name;
     let advice = "the processor or its memory is faulty, or the program is damaged: do not use the device";
     let reference = kernels::find("portable")
@@ -80,15 +80,6 @@ pub fn model(model: &Model, again: impl Fn(&Compute) -> Result<Model, crate::mod
         (Ok(_), Ok(_)) => outcome(false, format!("{name} does not give what the reference gives: {advice}")),
         (Err(e), _) | (_, Err(e)) => outcome(false, format!("{name} failed ({e}): {advice}")),
     }
-}
-
-/// A picture with edges and gradients in all directions.
-fn pattern(side: u32) -> GreyPlane {
-    let pixel = |i: u32| {
-        let [x, y] = [i % side, i / side];
-        (x * x / 7 + y * 5 + (x / 16 + y / 24) % 2 * 90) as u8
-    };
-    GreyPlane { width: side, height: side, pixels: (0..side * side).map(pixel).collect() }
 }
 
 /// The disk: a file is written to `folder`, read back and removed.

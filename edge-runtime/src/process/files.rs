@@ -51,7 +51,7 @@ impl<'a> Staged<'a> {
             use std::os::unix::fs::PermissionsExt;
             builder.permissions(std::fs::Permissions::from_mode(0o644));
         }
-        let mut temporary = builder.prefix(".hilum-").tempfile_in(folder_of(&target))?;
+        let mut temporary = builder.prefix(".hilum-").tempfile_in(folder_of(&target)).map_err(of_folder)?;
         temporary.write_all(bytes)?;
         temporary.as_file().sync_all()?;
         Ok(Staged::File { temporary, target })
@@ -68,6 +68,14 @@ impl<'a> Staged<'a> {
 /// Puts the names of `folder`'s files on the disk: after a cut of power a renamed file is there.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     std::fs::File::open(folder)?.sync_all()
+}
+
+/// An error of making the temporary file, whose own words would name that one.
+fn of_folder(e: io::Error) -> io::Error {
+    match e.kind() {
+        io::ErrorKind::NotFound => io::Error::new(e.kind(), "its folder is not there"),
+        kind => kind.into(),
+    }
 }
 
 fn write_through(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -179,6 +187,12 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_that_is_not_there_is_said_without_the_temporary_file() {
+        let e = write_atomically(Path::new("/nowhere/at/all.txt"), b"x").unwrap_err();
+        assert_eq!(e.to_string(), "its folder is not there");
+    }
 
     #[test]
     fn only_files_of_the_same_kind_are_replaced() {

@@ -62,30 +62,12 @@ impl Sample {
 /// Intervals of the metrics at `threshold`; each image has a probability, a truth and a patient. `seed` draws the
 /// samples.
 pub fn intervals(probabilities: &[f32], truths: &[bool], patients: &[&str], threshold: f32, seed: u64) -> Intervals {
-    let mut of_patient: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (i, patient) in patients.iter().enumerate() {
-        of_patient.entry(patient).or_default().push(i);
-    }
-    let people: Vec<Vec<usize>> = of_patient.into_values().collect();
-    if people.is_empty() {
-        return Intervals::default();
-    }
-    let sample = |number: usize| {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(number as u64);
-        let drawn: Vec<usize> =
-            (0..people.len()).flat_map(|_| people[rng.random_range(0..people.len())].iter().copied()).collect();
+    let samples = samples(patients, seed, |drawn| {
         let p: Vec<f32> = drawn.iter().map(|i| probabilities[*i]).collect();
         let t: Vec<bool> = drawn.iter().map(|i| truths[*i]).collect();
         Sample::of(&p, &t, threshold)
-    };
-    let samples: Vec<Sample> = (0..SAMPLES).into_par_iter().map(sample).collect();
-    let interval = |value: fn(&Sample) -> Option<f64>| {
-        let mut values: Vec<f64> = samples.iter().filter_map(value).collect();
-        values.sort_by(f64::total_cmp);
-        let at = |share: f64| values[((share * values.len() as f64) as usize).min(values.len() - 1)];
-        (values.len() * 10 >= SAMPLES * 9).then(|| [at(0.025), at(0.975)])
-    };
+    });
+    let interval = |value: fn(&Sample) -> Option<f64>| interval(samples.iter().filter_map(value).collect());
     Intervals {
         auroc: interval(|s| s.auroc),
         accuracy: interval(|s| s.accuracy),
@@ -95,6 +77,47 @@ pub fn intervals(probabilities: &[f32], truths: &[bool], patients: &[&str], thre
         npv: interval(|s| s.npv),
         macro_f1: interval(|s| s.macro_f1),
     }
+}
+
+/// The interval of how much higher the area under the curve of the probabilities `after` is than that of `before`, on
+/// the same images: both are judged on each sample, so what is hard about a sample falls out.
+pub fn auroc_change(before: &[f32], after: &[f32], truths: &[bool], patients: &[&str], seed: u64) -> Option<[f64; 2]> {
+    let changes = samples(patients, seed, |drawn| {
+        let t: Vec<bool> = drawn.iter().map(|i| truths[*i]).collect();
+        let auroc = |probabilities: &[f32]| {
+            let p: Vec<f32> = drawn.iter().map(|i| probabilities[*i]).collect();
+            rank_auroc(&p, &t)
+        };
+        Some(auroc(after)? - auroc(before)?)
+    });
+    interval(changes.into_iter().flatten().collect())
+}
+
+/// What `judge` says of the images of each sample of patients; nothing of no patients.
+fn samples<T: Send>(patients: &[&str], seed: u64, judge: impl Fn(&[usize]) -> T + Sync) -> Vec<T> {
+    let mut of_patient: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (i, patient) in patients.iter().enumerate() {
+        of_patient.entry(patient).or_default().push(i);
+    }
+    let people: Vec<Vec<usize>> = of_patient.into_values().collect();
+    if people.is_empty() {
+        return Vec::new();
+    }
+    let sample = |number: usize| {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        rng.set_stream(number as u64);
+        let drawn: Vec<usize> =
+            (0..people.len()).flat_map(|_| people[rng.random_range(0..people.len())].iter().copied()).collect();
+        judge(&drawn)
+    };
+    (0..SAMPLES).into_par_iter().map(sample).collect()
+}
+
+/// The middle 95 % of `values`, if enough samples gave one.
+fn interval(mut values: Vec<f64>) -> Option<[f64; 2]> {
+    values.sort_by(f64::total_cmp);
+    let at = |share: f64| values[((share * values.len() as f64) as usize).min(values.len() - 1)];
+    (values.len() * 10 >= SAMPLES * 9).then(|| [at(0.025), at(0.975)])
 }
 
 #[cfg(test)]
@@ -138,5 +161,18 @@ mod tests {
         assert_eq!((all.auroc, all.specificity), (None, None));
         assert!(all.sensitivity.is_some());
         assert!(intervals(&[], &[], &[], 0.5, 1).accuracy.is_none());
+    }
+
+    #[test]
+    fn a_model_that_changes_nothing_has_no_interval_around_nothing() {
+        let (before, truths, patients) = images(80, 200);
+        let patients: Vec<&str> = patients.iter().map(String::as_str).collect();
+        assert_eq!(auroc_change(&before, &before, &truths, &patients, 1), Some([0.0, 0.0]));
+        // Far narrower than what the images say of either: both fail on the same ones.
+        let after: Vec<f32> = before.iter().enumerate().map(|(i, p)| if i == 0 { 1.0 - p } else { *p }).collect();
+        let [low, high] = auroc_change(&before, &after, &truths, &patients, 1).unwrap();
+        let own = intervals(&before, &truths, &patients, 0.5, 1).auroc.unwrap();
+        assert!(low <= high && high <= 0.0 && high - low < (own[1] - own[0]) / 2.0, "{low} to {high}, {own:?}");
+        assert_eq!(auroc_change(&[], &[], &[], &[], 1), None);
     }
 }

@@ -158,7 +158,9 @@ mod tests {
         b.raw("shape", &[2], DataType::Int64, [1i64, -1].iter().flat_map(|v| v.to_le_bytes()).collect());
         b.node("Reshape", &["mean", "shape"], "flat", vec![]);
         b.floats("fw", &[3, 2], &numbers(6, 0.9));
-        b.node("Gemm", &["flat", "fw"], "y", vec![]);
+        // One value for both outputs.
+        b.floats("fb", &[1], &[0.3]);
+        b.node("Gemm", &["flat", "fw", "fb"], "y", vec![]);
         b.output("y", &[1, 2]);
         b.finish("foreign", vec![])
     }
@@ -169,6 +171,8 @@ mod tests {
         let ours = canonical(&model, None).unwrap().model;
         let ops: Vec<&str> = ours.graph.as_ref().unwrap().node.iter().map(|n| n.op_type.as_str()).collect();
         assert_eq!(ops, ["Conv", "Relu", "Conv", "GlobalAveragePool", "Flatten", "Gemm"]);
+        let bias = ours.graph.as_ref().unwrap().initializer.iter().find(|t| t.name.starts_with("fb")).unwrap();
+        assert_eq!(bias.dims, [2]);
         let input: Vec<f32> = (0..32).map(|i| (i as f32).cos()).collect();
         let run = |m: &pb::ModelProto| {
             let outputs = FloatPlan::new(m, None).unwrap().run(&[1, 2, 4, 4], &input).unwrap();

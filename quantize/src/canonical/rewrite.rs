@@ -77,7 +77,12 @@ impl Rewriter {
                 self.push("Flatten", vec![node.input[0].clone()], &output, vec![onnx::int("axis", 1)]);
                 return Ok(());
             }
-            "Gemm" if onnx::int_or(&node, "transB", 0) == 0 => self.transpose(&mut node, &fail)?,
+            "Gemm" => {
+                if onnx::int_or(&node, "transB", 0) == 0 {
+                    self.transpose(&mut node, &fail)?;
+                }
+                self.spread_bias(&mut node)?;
+            }
             "MatMul" if self.is_linear(&node) => {
                 node.op_type = "Gemm".into();
                 self.transpose(&mut node, &fail)?;
@@ -338,6 +343,22 @@ impl Rewriter {
         node.input[1] = new;
         node.attribute.retain(|a| a.name != "transB");
         node.attribute.push(onnx::int("transB", 1));
+        Ok(())
+    }
+
+    /// One value that is added to all outputs becomes one for each (ONNX `Gemm`: C is broadcast).
+    fn spread_bias(&mut self, node: &mut pb::NodeProto) -> Result<(), QuantizeError> {
+        let constant = |i: usize| node.input.get(i).and_then(|name| self.constants.get(name));
+        let (Some(weight), Some(bias)) = (constant(1), constant(2)) else { return Ok(()) };
+        let outputs = onnx::dims(weight)?.first().copied().unwrap_or(0);
+        let values = onnx::f32s(bias)?;
+        if values.len() != 1 || outputs < 2 {
+            return Ok(());
+        }
+        let name = format!("{}/for_each", node.input[2]);
+        let spread = float_tensor(&name, &[outputs], &vec![values[0]; outputs]);
+        self.constants.insert(name.clone(), spread);
+        node.input[2] = name;
         Ok(())
     }
 }

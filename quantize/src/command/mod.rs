@@ -7,19 +7,20 @@ use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use data::Split;
+use edge_runtime::board::Board;
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::Format;
 use edge_runtime::image::folder::image_files;
 use edge_runtime::process::command_line::parse;
 use edge_runtime::process::files::check_outputs;
 use edge_runtime::process::progress::Reporter;
-use edge_runtime::process::{self, output};
+use edge_runtime::process::{self, Failure, output};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  both files are written
+  0  both files are written, or would be (--dry-run)
   1  nothing is written: the message says why, and what to do
   2  the command line was not understood
 
@@ -55,6 +56,18 @@ struct Cli {
         value_parser = PossibleValuesParser::new(Split::NAMES).try_map(|name| name.parse::<Split>())
     )]
     split: Split,
+    /// Write STEM.int8.onnx and STEM.hilum instead of files beside the model
+    #[arg(long, short, value_name = "STEM")]
+    output: Option<PathBuf>,
+    /// Write over files that are there
+    #[arg(long)]
+    force: bool,
+    /// Do everything but write the files
+    #[arg(long, conflicts_with = "force")]
+    dry_run: bool,
+    /// Predict the network's time on this board (a name of `boards list`, or a board file)
+    #[arg(long, value_name = "BOARD")]
+    board: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -78,6 +91,10 @@ struct Plan {
     int8_onnx: PathBuf,
     /// The bundle that is written.
     bundle: PathBuf,
+    /// Whether they are.
+    writes: bool,
+    /// The board whose time is predicted.
+    board: Option<Board>,
 }
 
 /// Labelled images.
@@ -90,11 +107,19 @@ struct LabelledImages {
 
 impl Cli {
     fn plan(&self) -> Result<Plan> {
-        let int8_onnx = self.model.with_extension("int8.onnx");
-        let bundle = self.model.with_extension("hilum");
+        let [int8_onnx, bundle] = self.outputs();
         let inputs = [Some(&self.model), self.contract.as_ref(), self.data.as_ref()];
         let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
         check_outputs(&[&int8_onnx, &bundle], &inputs)?;
+        let folder = int8_onnx.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            bail!("{}: there is no such folder: make it first", folder.display());
+        }
+        let there = [&int8_onnx, &bundle].into_iter().find(|path| path.is_file());
+        if let Some(there) = there.filter(|_| !self.force && !self.dry_run) {
+            bail!("{} is there already: --force writes over it, --output STEM writes elsewhere", there.display());
+        }
+        let board = self.board.as_deref().map(Board::find).transpose().map_err(Failure::usage)?;
         let calibration = self.calibrate.as_deref().map(calibration_images).transpose()?;
         Ok(Plan {
             model: self.model.clone(),
@@ -105,7 +130,24 @@ impl Cli {
             data: self.data.clone().map(|data| LabelledImages { data, split: self.split }),
             int8_onnx,
             bundle,
+            writes: !self.dry_run,
+            board,
         })
+    }
+}
+
+impl Cli {
+    /// The QDQ model and the bundle.
+    fn outputs(&self) -> [PathBuf; 2] {
+        match &self.output {
+            None => ["int8.onnx", "hilum"].map(|extension| self.model.with_extension(extension)),
+            // A stem may have a dot of its own.
+            Some(stem) => ["int8.onnx", "hilum"].map(|extension| {
+                let mut path = stem.clone().into_os_string();
+                path.push(format!(".{extension}"));
+                PathBuf::from(path)
+            }),
+        }
     }
 }
 
@@ -124,8 +166,9 @@ pub fn main() -> ExitCode {
     process::main("quantize", |process| {
         let cli: Cli = parse()?;
         let compute = process.compute(1)?;
+        let plan = cli.plan()?;
         let progress = Reporter::new(cli.quiet);
-        let report = run::quantise(&cli.plan()?, &compute, &progress)?;
+        let report = run::quantise(&plan, &compute, &progress)?;
         drop(progress);
         match cli.json {
             true => output::json(&report, true)?,

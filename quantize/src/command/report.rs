@@ -18,6 +18,14 @@ pub struct Report {
     pub int8_onnx: File,
     /// The bundle that was written.
     pub bundle: BundleFile,
+    /// False after a dry run.
+    pub written: bool,
+    /// What it was calibrated with, if it was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<CalibrationImages>,
+    /// What is predicted for the board that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Expected>,
     /// The rule that chose the threshold, in words.
     pub operating_point_rule: String,
     /// The threshold.
@@ -55,6 +63,28 @@ pub struct BundleFile {
     pub digest: String,
 }
 
+/// Images that activation ranges were recorded on.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct CalibrationImages {
+    /// How many.
+    pub used: usize,
+    /// Those that cannot be read, and why.
+    pub left_out: Vec<String>,
+    /// What is doubtful about them.
+    pub warnings: Vec<String>,
+}
+
+/// What a board is predicted to take.
+#[derive(Serialize)]
+pub struct Expected {
+    /// Its title.
+    pub board: String,
+    /// Milliseconds for the network on one thread.
+    pub network_ms: f64,
+    /// Its kernels.
+    pub kernel: &'static str,
+}
+
 /// A float island.
 #[derive(Serialize)]
 pub struct FloatLayer {
@@ -64,11 +94,24 @@ pub struct FloatLayer {
     pub operators: Vec<String>,
 }
 
+/// A difference, and its 95 % interval over samples of patients.
+#[derive(Serialize)]
+pub struct Change {
+    /// int8 less float.
+    pub value: f64,
+    /// From the 2.5th to the 97.5th percentile.
+    pub interval: Option<[f64; 2]>,
+}
+
 /// Float and int8 on the same images.
 #[derive(Serialize)]
 pub struct Comparison {
     /// Which images.
     pub split: &'static str,
+    /// How many.
+    pub images: usize,
+    /// What int8 changes in the area under the curve.
+    pub auroc_change: Option<Change>,
     /// Share of them with the same finding.
     pub agreement: f64,
     /// Over all images.
@@ -80,23 +123,50 @@ pub struct Comparison {
 }
 
 impl Report {
-    /// The report for a person, without the end of its last line.
+    /// The report for a person, without the end of its last line: what is to be known of the images and layers, a table
+    /// where there were labelled images, and six lines.
     pub fn text(&self) -> String {
-        let file = |what: &str, file: &File| {
-            format!("{what:<14} {:>9.1} KiB  {}", file.bytes as f64 / 1024.0, file.file.display())
-        };
-        let mut lines = vec![
-            file("float ONNX", &self.float),
-            file("int8 ONNX", &self.int8_onnx),
-            file("device bundle", &self.bundle.file),
-            format!("digest {}", self.bundle.digest),
-            format!("threshold {:.4} ({})", self.threshold, self.threshold_basis()),
-        ];
+        let mut lines = Vec::new();
+        if let Some(images) = &self.calibration {
+            lines.push(format!("calibrated with {} images", images.used));
+            lines.extend(images.left_out.iter().map(|image| format!("left out: {image}")));
+            lines.extend(images.warnings.iter().map(|warning| format!("warning: {warning}")));
+        }
         lines.extend(self.assumed_activation());
         let islands = self.float_layers.iter();
         lines.extend(islands.map(|l| format!("in float: {} ({})", l.layer, l.operators.join(", "))));
         lines.extend(self.comparison.iter().flat_map(Comparison::lines));
+        lines.extend(self.summary());
         lines.join("\n")
+    }
+
+    fn summary(&self) -> [String; 6] {
+        let size = |file: &File| format!("{:.1} KiB", file.bytes as f64 / 1024.0);
+        let sizes = format!(
+            "float {}, int8 ONNX {}, bundle {}",
+            size(&self.float),
+            size(&self.int8_onnx),
+            size(&self.bundle.file)
+        );
+        let unjudged = || "not judged: give labelled images with --data".to_owned();
+        let agreement = self.comparison.as_ref().map_or_else(unjudged, Comparison::agreement);
+        let change = self.comparison.as_ref().map_or_else(unjudged, Comparison::change);
+        let expected = match &self.expected {
+            Some(Expected { board, network_ms, kernel }) => {
+                format!("{network_ms:.1} ms for the network on one thread of {board} (kernel {kernel})")
+            }
+            None => "no board given, or it assumes no rate: --board NAME".to_owned(),
+        };
+        let verb = if self.written { "wrote" } else { "would write" };
+        let [onnx, bundle] = [&self.int8_onnx, &self.bundle.file].map(|file| file.file.display());
+        [
+            format!("{:<14} {sizes}", "sizes"),
+            format!("{:<14} {agreement}", "same finding"),
+            format!("{:<14} {change}", "AUROC"),
+            format!("{:<14} threshold {:.4} ({})", "operates at", self.threshold, self.threshold_basis()),
+            format!("{:<14} {expected}", "predicted"),
+            format!("{verb:<14} {onnx} and {bundle} (digest {})", self.bundle.digest),
+        ]
     }
 
     fn assumed_activation(&self) -> Option<String> {
@@ -125,12 +195,6 @@ impl Comparison {
             format!("{name:<14} {float:>9} {int8:>9}")
         };
         vec![
-            format!(
-                "same finding for {:.2} % of the {} images; largest difference in probability {:.3}",
-                self.agreement * 100.0,
-                self.split,
-                self.largest_probability_difference
-            ),
             format!("{:<14} {:>9} {:>9}", "", "float", "int8"),
             row("auroc", |m| m.auroc),
             row("accuracy", |m| m.accuracy),
@@ -140,5 +204,26 @@ impl Comparison {
             row("brier", |m| m.brier),
             row("ece", |m| m.ece),
         ]
+    }
+
+    fn agreement(&self) -> String {
+        format!(
+            "for {:.2} % of {} {} images; largest difference in probability {:.3}",
+            self.agreement * 100.0,
+            self.images,
+            self.split,
+            self.largest_probability_difference
+        )
+    }
+
+    fn change(&self) -> String {
+        let Some(Change { value, interval }) = &self.auroc_change else {
+            return "undefined: the images are all of one label".to_owned();
+        };
+        let interval = match interval {
+            Some([low, high]) => format!("95 % interval {low:+.4} to {high:+.4}, patients resampled"),
+            None => "too few images for an interval".to_owned(),
+        };
+        format!("changed by {value:+.4} ({interval})")
     }
 }

@@ -1,19 +1,21 @@
 //! From a float model to the two files.
 
-use super::report::{BundleFile, Comparison, File, FloatLayer, Report};
+use super::report::{BundleFile, CalibrationImages, Change, Comparison, Expected, File, FloatLayer, Report};
 use super::{LabelledImages, Plan};
 use crate::correction::{self, Rounding};
 use crate::foreign::{self, ActivationSource, ContractFile, ContractSource};
 use crate::{calibration, canonical, qdq, standard};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use data::bootstrap::auroc_change;
 use data::calibration::{Answers, calibrate as calibrate_contract};
 use data::evaluation::{answers, logits, probabilities};
 use data::metrics::Metrics;
 use data::operating_point::OperatingPointRule;
 use data::{Classes, Dataset, Item, Reading, Split, frames};
+use edge_runtime::board::prediction::predict;
 use edge_runtime::engine::Compute;
 use edge_runtime::image::preprocess::preprocess;
-use edge_runtime::image::{GreyPlane, Radiograph, RadiographError};
+use edge_runtime::image::{GreyPlane, Radiograph};
 use edge_runtime::lower::lower;
 use edge_runtime::model::bundle::Bundle;
 use edge_runtime::model::contract::{ActivationRanges, Contract, InputContract, ranges_to_metadata};
@@ -22,6 +24,7 @@ use edge_runtime::onnx::{self, pb};
 use edge_runtime::operators::{Float, Op};
 use edge_runtime::process::files::{sha256_hex, write_together};
 use edge_runtime::process::progress::Reporter;
+use edge_runtime::report::rounded;
 use std::path::{Path, PathBuf};
 
 /// The float model in canonical form, with what belongs to it.
@@ -62,7 +65,7 @@ pub fn quantise(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<R
         None => None,
         Some(images) => Some(judge(&float, &mut bundle, plan, images, compute, progress)?),
     };
-    write(plan, &float, &mut int8, &bundle, judged)
+    write(plan, &float, &mut int8, &bundle, judged, compute)
 }
 
 /// Reads the model, its contract and its activation ranges.
@@ -89,7 +92,10 @@ fn read(plan: &Plan, progress: &Reporter) -> Result<FloatModel> {
             (own, ContractSource::Model, ActivationSource::Said)
         }
         (Err(e), None) if recorded.is_some() => return Err(e).with_context(named),
-        (_, file) => {
+        (own, file) => {
+            if own.is_ok() {
+                progress.line("the contract file takes the place of the model's own");
+            }
             let file = file.as_deref().map(ContractFile::read).transpose()?;
             let source = if file.is_some() { ContractSource::File } else { ContractSource::Assumed };
             let name = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -97,9 +103,16 @@ fn read(plan: &Plan, progress: &Reporter) -> Result<FloatModel> {
             (contract, source, activation)
         }
     };
+    let verb = if plan.writes { "will" } else { "would" };
+    progress.line(&format!("{verb} write {} and {}", plan.int8_onnx.display(), plan.bundle.display()));
     let proto = canonical.model;
     let prepared = match &plan.calibration {
-        None => Prepared { model: proto.clone(), ranges: recorded.unwrap_or_default(), rounding: Rounding::new() },
+        None => Prepared {
+            model: proto.clone(),
+            ranges: recorded.unwrap_or_default(),
+            rounding: Rounding::new(),
+            images: None,
+        },
         Some(files) => prepare(&proto, &contract.input, files, progress).with_context(named)?,
     };
     if canonical::ends_in_probabilities(&proto, &prepared.ranges) {
@@ -126,14 +139,60 @@ struct Prepared {
     model: pb::ModelProto,
     ranges: ActivationRanges,
     rounding: Rounding,
+    /// What it was calibrated with.
+    images: Option<CalibrationImages>,
+}
+
+/// Fewer images than this leave ranges narrow; a round number.
+const FEW: usize = 32;
+
+/// Every n-th of `files` as the network sees it, at most [`calibration::IMAGES`], and what is to be said of them. What
+/// cannot be read is left out, unless that is most of them.
+fn calibration_frames(
+    files: &[PathBuf],
+    input: &InputContract,
+    progress: &Reporter,
+) -> Result<(Vec<GreyPlane>, CalibrationImages)> {
+    let step = files.len().div_ceil(calibration::IMAGES).max(1);
+    let chosen: Vec<&PathBuf> = files.iter().step_by(step).collect();
+    let mut frames = Vec::new();
+    let mut images = CalibrationImages::default();
+    for (i, file) in chosen.iter().enumerate() {
+        match frames::frame(file, input) {
+            Ok(frame) => frames.push(frame),
+            Err(e) => images.left_out.push(format!("{}: {e}", file.display())),
+        }
+        progress.step("reading images", i + 1, chosen.len(), "");
+    }
+    images.used = frames.len();
+    if images.left_out.len() * 2 >= chosen.len() {
+        let first = images.left_out.first().map_or("", String::as_str);
+        bail!(
+            "{} of {} images to calibrate with cannot be read; the first: {first}",
+            images.left_out.len(),
+            chosen.len()
+        );
+    }
+    let is_flat = |frame: &&GreyPlane| frame.pixels.iter().all(|pixel| *pixel == frame.pixels[0]);
+    let flat = frames.iter().filter(is_flat).count();
+    if flat > 0 {
+        images
+            .warnings
+            .push(format!("{flat} of {} calibration images are of one grey: are they radiographs?", frames.len()));
+    }
+    if frames.len() < FEW {
+        images.warnings.push(format!(
+            "{} calibration images are few: ranges may be too narrow for other radiographs, {} would do",
+            frames.len(),
+            calibration::IMAGES
+        ));
+    }
+    Ok((frames, images))
 }
 
 /// Prepares `proto` by what its layers read in the images `files`.
 fn prepare(proto: &pb::ModelProto, input: &InputContract, files: &[PathBuf], progress: &Reporter) -> Result<Prepared> {
-    let step = files.len().div_ceil(calibration::IMAGES).max(1);
-    let named = |file: &PathBuf, e: RadiographError| anyhow::anyhow!("{}: {e}", file.display());
-    let read = |file: &PathBuf| frames::frame(file, input).map_err(|e| named(file, e));
-    let frames: Vec<_> = files.iter().step_by(step).map(read).collect::<Result<_>>()?;
+    let (frames, images) = calibration_frames(files, input, progress)?;
     let frames: Vec<_> = frames.iter().collect();
     let mut model = proto.clone();
     progress.line("evening out channels between layers");
@@ -145,7 +204,7 @@ fn prepare(proto: &pb::ModelProto, input: &InputContract, files: &[PathBuf], pro
     let sample: Vec<_> = frames.iter().step_by(step).copied().collect();
     let sampled = |i: usize| progress.step("sampling what layers read", i, sample.len(), "");
     let rounding = correction::rounding(&model, input, &sample, sampled)?;
-    Ok(Prepared { model, ranges, rounding })
+    Ok(Prepared { model, ranges, rounding, images: Some(images) })
 }
 
 /// Labelled images at the size of the network, each decoded once.
@@ -153,6 +212,7 @@ struct LabelledFrames {
     frames: Vec<GreyPlane>,
     splits: Vec<Split>,
     truths: Vec<bool>,
+    patients: Vec<String>,
 }
 
 impl LabelledFrames {
@@ -172,7 +232,8 @@ impl LabelledFrames {
         let items: Vec<&Item> = loaded.iter().map(|(i, _)| &dataset.items[*i]).collect();
         let truths = dataset.truths(&items);
         let splits = items.iter().map(|i| i.split).collect();
-        Ok(LabelledFrames { truths, splits, frames: loaded.into_iter().map(|(_, frame)| frame).collect() })
+        let patients = items.iter().map(|i| i.patient.clone()).collect();
+        Ok(LabelledFrames { truths, splits, patients, frames: loaded.into_iter().map(|(_, frame)| frame).collect() })
     }
 
     /// Those of `values`, one for each image, that belong to `split`.
@@ -219,7 +280,8 @@ fn judge(
     let int8_scores = int8_logits.iter().map(|logits| bundle.contract.probability(logits)).collect();
     let thresholds = [&float.contract, &bundle.contract].map(|c| c.operating_point.threshold);
     let truths = labelled.of(split, labelled.truths.iter().copied());
-    let comparison = compare(split, [float_scores, int8_scores], thresholds, &truths);
+    let patients = labelled.of(split, labelled.patients.iter().map(String::as_str));
+    let comparison = compare(split, [float_scores, int8_scores], thresholds, &truths, &patients);
     Ok(Judged { comparison, retuned: !val.is_empty() })
 }
 
@@ -233,26 +295,65 @@ fn retune(contract: &mut Contract, answers: &Answers) {
 }
 
 /// The float and the int8 model, each with its probabilities and its threshold.
-fn compare(split: Split, scores: [Vec<f32>; 2], thresholds: [f32; 2], truths: &[bool]) -> Comparison {
+fn compare(
+    split: Split,
+    scores: [Vec<f32>; 2],
+    thresholds: [f32; 2],
+    truths: &[bool],
+    patients: &[&str],
+) -> Comparison {
     let [before, after] = &scores;
     let [old, new] = thresholds;
     let same = before.iter().zip(after).filter(|(a, b)| (**a >= old) == (**b >= new)).count();
+    let float_metrics = Metrics::new(before, truths, old);
+    let int8_metrics = Metrics::new(after, truths, new);
+    let change = float_metrics.auroc.zip(int8_metrics.auroc).map(|(float, int8)| Change {
+        value: int8 - float,
+        interval: auroc_change(before, after, truths, patients, CHANGE_SEED),
+    });
     Comparison {
         split: split.name(),
+        images: truths.len(),
+        auroc_change: change,
         agreement: same as f64 / truths.len() as f64,
         largest_probability_difference: before.iter().zip(after).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max),
-        float_metrics: Metrics::new(before, truths, old),
-        int8_metrics: Metrics::new(after, truths, new),
+        float_metrics,
+        int8_metrics,
     }
 }
 
-/// Writes both files.
+/// Draws the samples of patients.
+const CHANGE_SEED: u64 = 1;
+
+/// Loads both files from the bytes that are to be written: each must be a model, and both the same one to the last bit.
+fn check_equal(plan: &Plan, int8: &[u8], bundle: &[u8], compute: &Compute) -> Result<()> {
+    let bundle = Model::from_bytes(bundle, &plan.bundle, compute)?;
+    let int8 = Model::from_bytes(int8, &plan.int8_onnx, compute)?;
+    let frame = GreyPlane::pattern(bundle.contract.input.size);
+    let logits = [bundle.infer(&frame)?.logits, int8.infer(&frame)?.logits];
+    ensure!(
+        logits[0] == logits[1],
+        "{}: its two int8 forms do not compute the same, which is a fault of this program; nothing is written",
+        plan.model.display()
+    );
+    Ok(())
+}
+
+/// Reads `path` again: a disk may lose what it took.
+fn check_written(path: &Path, bytes: &[u8]) -> Result<()> {
+    let kept = std::fs::read(path).with_context(|| format!("{} cannot be read again", path.display()))?;
+    ensure!(kept == bytes, "{} is not what was written: do not use it, and check the disk", path.display());
+    Ok(())
+}
+
+/// Writes both files, or only makes them, as the plan says.
 fn write(
     plan: &Plan,
     float: &FloatModel,
     int8: &mut pb::ModelProto,
     bundle: &Bundle,
     judged: Option<Judged>,
+    compute: &Compute,
 ) -> Result<Report> {
     for (key, value) in bundle.contract.to_metadata().into_iter().chain([ranges_to_metadata(&float.prepared.ranges)]) {
         onnx::set_metadata(int8, key, value);
@@ -261,12 +362,15 @@ fn write(
         format!("{}: its int8 form would be no ONNX that other programs load; nothing is written", plan.model.display())
     })?;
     let (bundle_bytes, digest) = bundle.encode();
-    write_together(&[(&plan.int8_onnx, &onnx::encode(int8)), (&plan.bundle, &bundle_bytes)])
-        .map_err(|(path, e)| anyhow::anyhow!("{}: {e}", path.display()))?;
-    let file = |path: &Path| {
-        let bytes = std::fs::metadata(path).map(|m| m.len()).unwrap_or(0);
-        File { file: path.to_owned(), bytes }
-    };
+    let int8_bytes = onnx::encode(int8);
+    check_equal(plan, &int8_bytes, &bundle_bytes, compute)?;
+    let files = [(plan.int8_onnx.as_path(), int8_bytes.as_slice()), (&plan.bundle, &bundle_bytes)];
+    if plan.writes {
+        write_together(&files).map_err(|(path, e)| anyhow::anyhow!("{}: {e}", path.display()))?;
+        files.iter().try_for_each(|(path, bytes)| check_written(path, bytes))?;
+    }
+    let [int8_onnx, bundle_file] = files.map(|(path, bytes)| File { file: path.to_owned(), bytes: bytes.len() as u64 });
+    let expected = plan.board.as_ref().and_then(|board| Some((board, predict(&bundle.network, board)?)));
     let island = |node: &edge_runtime::network::Node| match &node.op {
         Op::Float(Float { model }) => Some(FloatLayer { layer: node.name.clone(), operators: onnx::operators(model) }),
         _ => None,
@@ -276,8 +380,15 @@ fn write(
         threshold_retuned: judged.as_ref().is_some_and(|j| j.retuned),
         comparison: judged.map(|j| j.comparison),
         float: File { file: plan.model.clone(), bytes: float.bytes as u64 },
-        int8_onnx: file(&plan.int8_onnx),
-        bundle: BundleFile { file: file(&plan.bundle), digest },
+        int8_onnx,
+        bundle: BundleFile { file: bundle_file, digest },
+        written: plan.writes,
+        calibration: float.prepared.images.clone(),
+        expected: expected.map(|(board, p)| Expected {
+            board: board.title.clone(),
+            network_ms: rounded(p.ms),
+            kernel: p.kernel,
+        }),
         operating_point_rule: point.rule.clone(),
         threshold: point.threshold,
         float_layers: bundle.network.nodes.iter().filter_map(island).collect(),

@@ -28,8 +28,8 @@ fn summary(report: &Report, board: &Board) -> String {
         false => "",
     };
     format!(
-        "<p>Measured on {}.</p><p>95 of 100 scans took at most <strong>{:.1} ms</strong>, {verdict} the budget of {budget:.0} ms. \
-         Half took at most {:.1} ms, 99 of 100 at most {:.1} ms.</p>{slowed}",
+        "<p>Measured on {}.</p><p>95 of 100 scans took at most <strong>{:.1} ms</strong>, {verdict} the budget of \
+         {budget:.0} ms. Half took at most {:.1} ms, 99 of 100 at most {:.1} ms.</p>{slowed}",
         escaped(&report.machine),
         total.p95,
         total.p50,
