@@ -55,7 +55,8 @@ impl ProcessorState {
         let thermal = folders(&sys.join("class/thermal"));
         let temperature_c =
             thermal.iter().filter_map(|zone| number(&zone.join("temp"))).map(|t| t / 1000.0).reduce(f64::max);
-        let clocks: Vec<Clock> = folders(&sys.join("devices/system/cpu/cpufreq")).iter().map(Clock::read).collect();
+        let clocks: Vec<Clock> =
+            folders(&sys.join("devices/system/cpu/cpufreq")).iter().map(|policy| Clock::read(policy)).collect();
         let is_cooled = thermal.iter().any(|device| is_slowing(device));
         let is_voltage_low = folders(&sys.join("class/hwmon")).iter().any(|device| has_low_voltage(device));
         let reasons = [
@@ -98,7 +99,7 @@ struct Clock {
 }
 
 impl Clock {
-    fn read(policy: &PathBuf) -> Clock {
+    fn read(policy: &Path) -> Clock {
         let mhz = |name| number(&policy.join(name)).map(|khz| khz / 1000.0);
         Clock { now: mhz("scaling_cur_freq"), allowed: mhz("scaling_max_freq"), highest: mhz("cpuinfo_max_freq") }
     }
