@@ -136,6 +136,23 @@ fn bench_measures_every_stage() {
     assert!(b["peak_rss_mib"].as_f64().unwrap() > 1.0 && b["threads"] == 1 && b["kernel"].is_string());
 }
 
+/// A model of another origin, whose threshold nobody has judged, got one that missed almost every pneumonia.
+#[test]
+fn a_threshold_that_nobody_judged_keeps_the_float_models_sensitivity() {
+    let at = chain();
+    let path = at.join("run/model.onnx");
+    let mut model = edge_runtime::onnx::decode(&std::fs::read(&path).unwrap(), &path).unwrap();
+    model.metadata_props.clear();
+    std::fs::write(at.join("foreign.onnx"), edge_runtime::onnx::encode(&model)).unwrap();
+    let contract = "labels = [\"NORMAL\", \"PNEUMONIA\"]\npositive = \"PNEUMONIA\"\nthreshold = 0.3\n";
+    std::fs::write(at.join("foreign.toml"), contract).unwrap();
+    let images = ["--calibrate", "data/train", "--data", "data"];
+    let args = [&["foreign.onnx", "--contract", "foreign.toml", "--json", "-q"][..], &images].concat();
+    let report = json("quantize", &args, at);
+    let [float, int8] = ["float_metrics", "int8_metrics"].map(|m| report[m]["sensitivity"].as_f64().unwrap());
+    assert!(float >= 0.5 && int8 > float - 0.1, "{report}");
+}
+
 /// The page has the plots, says where it was measured, and replaces no file of another kind.
 #[test]
 fn bench_writes_a_page() {

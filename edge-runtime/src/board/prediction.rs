@@ -34,8 +34,12 @@ pub struct Prediction {
     pub instructions_m: f64,
 }
 
-/// Predicts an inference of `network` on `board`; `None` where the board file assumes nothing.
+/// Predicts an inference of `network` on `board`; `None` where the board file assumes nothing, or layers are float:
+/// tract runs those, and its instructions were not counted.
 pub fn predict(network: &Network, board: &Board) -> Option<Prediction> {
+    if network.nodes.iter().any(|node| matches!(node.op, Op::Float(_))) {
+        return None;
+    }
     let assumed = board.assumed.as_ref()?;
     let cost = COSTS.iter().find(|c| board.features.iter().any(|f| f == c.kernel))?;
     // A concatenation's parts lie in place.

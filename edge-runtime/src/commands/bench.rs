@@ -21,7 +21,7 @@ use crate::report::rounded;
 use crate::scan::{Scan, Setting, scan, scan_source};
 use crate::stages::{Stage, StageTimes};
 use crate::suitability::Policy;
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -168,6 +168,10 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
         let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
         check_outputs(&[page], &inputs).map_err(Failure::usage)?;
         may_replace(page, HTML_HEAD).map_err(Failure::usage)?;
+        let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty());
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            return Err(Failure::usage(anyhow!("{}: there is no such folder: make it first", folder.display())));
+        }
     }
     let device = args.device.open(process)?;
     let progress = Reporter::new(args.quiet);
@@ -208,13 +212,14 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     drop(progress);
     let processor = [before, ProcessorState::now()];
     let report = Report::new(&args, &device, &cold_start, &scans, &network, processor);
-    if let Some(path) = &args.report {
-        let page = page::page(&report, &device.board);
-        write_atomically(path, page.as_bytes()).with_context(|| format!("{} cannot be written", path.display()))?;
-    }
     match args.json {
         true => output::json(&report, false)?,
         false => output::line(text(&report, &device.board))?,
+    }
+    // Last, so that a page that cannot be written takes no measurement with it.
+    if let Some(path) = &args.report {
+        let page = page::page(&report, &device.board);
+        write_atomically(path, page.as_bytes()).with_context(|| format!("{} cannot be written", path.display()))?;
     }
     Ok(0)
 }
@@ -344,9 +349,14 @@ fn text(report: &Report, board: &Board) -> String {
         row(stage.name(), values, Some(board.budget_ms[*stage]));
     }
     row("total", &report.total_ms, Some(board.budget_ms.total()));
-    row("total CPU", &report.total_cpu_ms, None);
+    // Of several threads only the mean is known.
+    let [total_cpu, network_cpu] = match report.threads {
+        1 => ["total CPU", "network CPU"],
+        _ => ["mean CPU", "mean net CPU"],
+    };
+    row(total_cpu, &report.total_cpu_ms, None);
     row("network", &report.network_ms, None);
-    row("network CPU", &report.network_cpu_ms, None);
+    row(network_cpu, &report.network_cpu_ms, None);
     if let Some(Predicted { network_ms, kernel, instructions_m }) = &report.predicted {
         lines.push(format!(
             "predicted for {}: {network_ms:.1} ms for the network on one thread (kernel {kernel}, {instructions_m:.1} \

@@ -74,6 +74,12 @@ pub fn model(model: &Model, again: impl Fn(&Compute) -> Result<Model, crate::mod
         Err(e) => return outcome(false, format!("{name} cannot be loaded a second time ({e}): free memory")),
     };
     match (model.infer(&frame), reference.infer(&frame)) {
+        (Ok(_), Ok(_)) if model.network.is_none() => {
+            outcome(true, format!("{name} {:.8} answers; it is float, so nothing is compared", model.digest))
+        }
+        (Ok(_), Ok(_)) if model.kernel() == reference.kernel() => {
+            outcome(true, format!("{name} {:.8} answers; the reference itself is in use", model.digest))
+        }
         (Ok(a), Ok(b)) if a.logits == b.logits => {
             outcome(true, format!("{name} {:.8} gives what the reference gives", model.digest))
         }

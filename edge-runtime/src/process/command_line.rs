@@ -4,9 +4,11 @@ use super::files::write_atomically;
 use super::{Failure, output};
 use anyhow::Context;
 use clap::builder::ValueParser;
+use clap::error::ErrorKind;
 use clap::{Arg, Command, CommandFactory, Parser};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 /// Name of the option that [`parse`] adds to every program.
@@ -23,7 +25,8 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 /// are written below it and the process ends with 0; it ends, too, after the help, the version, or a word that means
 /// nothing. A file that cannot be written is a [`Failure::work`].
 pub fn parse<C: Parser>() -> Result<C, Failure> {
-    let asks_for_manuals = std::env::args_os().nth(1).is_some_and(|arg| arg.to_string_lossy().starts_with("--manuals"));
+    let is_manuals = |arg: OsString| arg == "--manuals" || arg.to_string_lossy().starts_with("--manuals=");
+    let asks_for_manuals = std::env::args_os().skip(1).any(is_manuals);
     // The manuals take the place of a subcommand, which help and errors otherwise ask for.
     let mut command = match asks_for_manuals {
         true => command::<C>().subcommand_required(false),
@@ -31,6 +34,10 @@ pub fn parse<C: Parser>() -> Result<C, Failure> {
     };
     let mut matches = command.clone().get_matches();
     if let Some(prefix) = matches.remove_one::<PathBuf>(MANUALS) {
+        if matches.subcommand().is_some() {
+            let reason = "the argument '--manuals <PREFIX>' cannot be used with a subcommand\n";
+            command.error(ErrorKind::ArgumentConflict, reason).exit();
+        }
         let files = write_manuals(&command, &prefix)?;
         let lines: Vec<String> = files.iter().map(|path| format!("wrote {}", path.display())).collect();
         output::line(lines.join("\n"))?;
@@ -66,6 +73,9 @@ fn write_manuals(command: &Command, prefix: &Path) -> anyhow::Result<Vec<PathBuf
         let name = command.get_name();
         let mut bytes = Vec::new();
         generate(shell, &mut command.clone(), name, &mut bytes);
+        if shell == Shell::Bash {
+            bytes = with_one_name(&bytes, name);
+        }
         files.push((prefix.join(folder).join(completion_name(shell, name)), bytes));
     }
     for (path, bytes) in &files {
@@ -74,6 +84,13 @@ fn write_manuals(command: &Command, prefix: &Path) -> anyhow::Result<Vec<PathBuf
         write_atomically(path, bytes).with_context(named)?;
     }
     Ok(files.into_iter().map(|(path, _)| path).collect())
+}
+
+/// clap_complete 4.6 writes the hyphens of a program's name in two ways, so that its script for bash finds no
+/// subcommand. Gives the script with one of them.
+fn with_one_name(script: &[u8], program: &str) -> Vec<u8> {
+    let [wrong, right] = ["__subcmd__", "__"].map(|hyphen| program.replace('-', hyphen));
+    String::from_utf8_lossy(script).replace(&wrong, &right).into_bytes()
 }
 
 /// The name under which `shell` finds the completions of a program.

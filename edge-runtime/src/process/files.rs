@@ -107,10 +107,14 @@ pub enum OutputError {
 
 /// Refuses to write over `path` what does not begin with `head`, as such outputs do.
 pub fn may_replace(path: &Path, head: &str) -> Result<(), OutputError> {
+    // A pipe holds nothing that could be lost, and reading it would wait, or take from it.
+    if !path.is_file() {
+        return Ok(());
+    }
     let Ok(mut file) = std::fs::File::open(path) else { return Ok(()) };
     let mut start = vec![0; head.len()];
     let read = file.read(&mut start).unwrap_or(0);
-    match path.is_file() && start[..read] != *head.as_bytes() {
+    match start[..read] != *head.as_bytes() {
         true => Err(OutputError::IsOther(path.to_owned())),
         false => Ok(()),
     }

@@ -21,7 +21,7 @@ use std::process::ExitCode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  both files are written, or would be (--dry-run)
-  1  nothing is written: the message says why, and what to do
+  1  the message says why, and what to do; nothing is written, unless it was the report that could not be
   2  the command line was not understood
 
 HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).";
@@ -63,7 +63,7 @@ struct Cli {
     #[arg(long)]
     force: bool,
     /// Do everything but write the files
-    #[arg(long, conflicts_with = "force")]
+    #[arg(long)]
     dry_run: bool,
     /// Predict the network's time on this board (a name of `boards list`, or a board file)
     #[arg(long, value_name = "BOARD")]
@@ -107,7 +107,7 @@ struct LabelledImages {
 
 impl Cli {
     fn plan(&self) -> Result<Plan> {
-        let [int8_onnx, bundle] = self.outputs();
+        let [int8_onnx, bundle] = self.outputs()?;
         let inputs = [Some(&self.model), self.contract.as_ref(), self.data.as_ref()];
         let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
         check_outputs(&[&int8_onnx, &bundle], &inputs)?;
@@ -116,7 +116,7 @@ impl Cli {
             bail!("{}: there is no such folder: make it first", folder.display());
         }
         let there = [&int8_onnx, &bundle].into_iter().find(|path| path.is_file());
-        if let Some(there) = there.filter(|_| !self.force && !self.dry_run) {
+        if let Some(there) = there.filter(|_| !self.force) {
             bail!("{} is there already: --force writes over it, --output STEM writes elsewhere", there.display());
         }
         let board = self.board.as_deref().map(Board::find).transpose().map_err(Failure::usage)?;
@@ -138,16 +138,24 @@ impl Cli {
 
 impl Cli {
     /// The QDQ model and the bundle.
-    fn outputs(&self) -> [PathBuf; 2] {
-        match &self.output {
-            None => ["int8.onnx", "hilum"].map(|extension| self.model.with_extension(extension)),
-            // A stem may have a dot of its own.
-            Some(stem) => ["int8.onnx", "hilum"].map(|extension| {
-                let mut path = stem.clone().into_os_string();
-                path.push(format!(".{extension}"));
-                PathBuf::from(path)
-            }),
-        }
+    fn outputs(&self) -> Result<[PathBuf; 2]> {
+        let extensions = ["int8.onnx", "hilum"];
+        let Some(stem) = &self.output else {
+            return Ok(extensions.map(|extension| self.model.with_extension(extension)));
+        };
+        let names_a_folder = stem.is_dir() || stem.to_string_lossy().ends_with('/') || stem.file_name().is_none();
+        ensure!(
+            !names_a_folder,
+            "--output {} is a folder: give a name in it for the files, such as {}",
+            stem.display(),
+            stem.join("model").display()
+        );
+        // A stem may have a dot of its own.
+        Ok(extensions.map(|extension| {
+            let mut path = stem.clone().into_os_string();
+            path.push(format!(".{extension}"));
+            PathBuf::from(path)
+        }))
     }
 }
 

@@ -23,7 +23,10 @@ pub struct Report {
     /// What it was calibrated with, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationImages>,
-    /// What is predicted for the board that was asked for.
+    /// The board that was asked for.
+    #[serde(skip)]
+    pub board: Option<String>,
+    /// What is predicted for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
     /// The rule that chose the threshold, in words.
@@ -110,6 +113,8 @@ pub struct Comparison {
     pub split: &'static str,
     /// How many.
     pub images: usize,
+    /// Images that are not among them, and why, in words.
+    pub left_out: Vec<String>,
     /// What int8 changes in the area under the curve.
     pub auroc_change: Option<Change>,
     /// Share of them with the same finding.
@@ -151,11 +156,14 @@ impl Report {
         let unjudged = || "not judged: give labelled images with --data".to_owned();
         let agreement = self.comparison.as_ref().map_or_else(unjudged, Comparison::agreement);
         let change = self.comparison.as_ref().map_or_else(unjudged, Comparison::change);
-        let expected = match &self.expected {
-            Some(Expected { board, network_ms, kernel }) => {
+        let expected = match (&self.expected, &self.board) {
+            (Some(Expected { board, network_ms, kernel }), _) => {
                 format!("{network_ms:.1} ms for the network on one thread of {board} (kernel {kernel})")
             }
-            None => "no board given, or it assumes no rate: --board NAME".to_owned(),
+            (None, Some(board)) => {
+                format!("nothing: {board} has no assumed rate of instructions, or layers are in float")
+            }
+            (None, None) => "nothing: give a board with --board".to_owned(),
         };
         let verb = if self.written { "wrote" } else { "would write" };
         let [onnx, bundle] = [&self.int8_onnx, &self.bundle.file].map(|file| file.file.display());
@@ -180,10 +188,12 @@ impl Report {
     }
 
     fn threshold_basis(&self) -> &str {
-        match (self.threshold_retuned, self.contract) {
-            (true, _) => "re-tuned on validation images",
-            (false, ContractSource::Assumed) => &self.operating_point_rule,
-            (false, ContractSource::Model | ContractSource::File) => "as in the float model; give --data to re-tune it",
+        match (self.threshold_retuned, self.contract, &self.comparison) {
+            (true, _, _) => "re-tuned on validation images",
+            (false, ContractSource::Assumed, _) => &self.operating_point_rule,
+            (false, ContractSource::File, _) => "as in the contract file",
+            (false, ContractSource::Model, None) => "as in the float model; give --data to re-tune it",
+            (false, ContractSource::Model, Some(_)) => "as in the float model: there are no validation images",
         }
     }
 }
@@ -194,7 +204,8 @@ impl Comparison {
             let [float, int8] = [&self.float_metrics, &self.int8_metrics].map(|m| printed(of(m), 4));
             format!("{name:<14} {float:>9} {int8:>9}")
         };
-        vec![
+        let left_out = self.left_out.iter().map(|line| format!("left out: {line}"));
+        let table = [
             format!("{:<14} {:>9} {:>9}", "", "float", "int8"),
             row("auroc", |m| m.auroc),
             row("accuracy", |m| m.accuracy),
@@ -203,7 +214,8 @@ impl Comparison {
             row("macro_f1", |m| m.macro_f1),
             row("brier", |m| m.brier),
             row("ece", |m| m.ece),
-        ]
+        ];
+        left_out.chain(table).collect()
     }
 
     fn agreement(&self) -> String {

@@ -22,7 +22,7 @@ use edge_runtime::model::contract::{ActivationRanges, Contract, InputContract, r
 use edge_runtime::model::{Model, ModelError};
 use edge_runtime::onnx::{self, pb};
 use edge_runtime::operators::{Float, Op};
-use edge_runtime::process::files::{sha256_hex, write_together};
+use edge_runtime::process::files::{check_outputs, sha256_hex, write_together};
 use edge_runtime::process::progress::Reporter;
 use edge_runtime::report::rounded;
 use std::path::{Path, PathBuf};
@@ -76,6 +76,10 @@ fn read(plan: &Plan, progress: &Reporter) -> Result<FloatModel> {
     let mut model = onnx::decode(&bytes, path)?;
     canonical::check_float(&model).with_context(named)?;
     let beside = onnx::read_external(&mut model, path)?;
+    let weights: Vec<&Path> = beside.iter().map(PathBuf::as_path).collect();
+    check_outputs(&[&plan.int8_onnx, &plan.bundle], &weights)?;
+    let sizes = beside.iter().map(|file| std::fs::metadata(file).map_or(0, |file| file.len() as usize));
+    let size = bytes.len() + sizes.sum::<usize>();
     let recorded = onnx::ranges(&model)?;
     let own_contract = onnx::contract(&model);
     if recorded.is_none() && plan.calibration.is_none() {
@@ -123,7 +127,7 @@ fn read(plan: &Plan, progress: &Reporter) -> Result<FloatModel> {
         );
     }
     Ok(FloatModel {
-        bytes: bytes.len(),
+        bytes: size,
         sha256: sha256_hex(&bytes),
         beside,
         proto,
@@ -173,13 +177,6 @@ fn calibration_frames(
             chosen.len()
         );
     }
-    let is_flat = |frame: &&GreyPlane| frame.pixels.iter().all(|pixel| *pixel == frame.pixels[0]);
-    let flat = frames.iter().filter(is_flat).count();
-    if flat > 0 {
-        images
-            .warnings
-            .push(format!("{flat} of {} calibration images are of one grey: are they radiographs?", frames.len()));
-    }
     if frames.len() < FEW {
         images.warnings.push(format!(
             "{} calibration images are few: ranges may be too narrow for other radiographs, {} would do",
@@ -213,6 +210,8 @@ struct LabelledFrames {
     splits: Vec<Split>,
     truths: Vec<bool>,
     patients: Vec<String>,
+    /// Images that are not there, and why, in words.
+    left_out: Vec<String>,
 }
 
 impl LabelledFrames {
@@ -224,7 +223,7 @@ impl LabelledFrames {
         let frame = |_: &Item, radiograph: &Radiograph| preprocess(&radiograph.plane, &contract.input);
         let decoded = |done, of| progress.step("decoding images", done, of, "");
         let loaded = frames::load(&mut dataset, &[split, Split::Val], decoded, frame)?;
-        dataset.left_out().iter().for_each(|line| progress.line(line));
+        let left_out: Vec<String> = dataset.left_out().iter().map(|line| (*line).to_string()).collect();
         dataset.require(split)?;
         if tunes {
             dataset.require(Split::Val)?;
@@ -233,7 +232,13 @@ impl LabelledFrames {
         let truths = dataset.truths(&items);
         let splits = items.iter().map(|i| i.split).collect();
         let patients = items.iter().map(|i| i.patient.clone()).collect();
-        Ok(LabelledFrames { truths, splits, patients, frames: loaded.into_iter().map(|(_, frame)| frame).collect() })
+        Ok(LabelledFrames {
+            truths,
+            splits,
+            patients,
+            left_out,
+            frames: loaded.into_iter().map(|(_, frame)| frame).collect(),
+        })
     }
 
     /// Those of `values`, one for each image, that belong to `split`.
@@ -275,20 +280,29 @@ fn judge(
         let truths = labelled.of(Split::Val, labelled.truths.iter().copied());
         let shifted = bundle.contract.calibration.shifted;
         let shown = |done, of| progress.step("operating point of the int8 model", done, of, "");
-        retune(&mut bundle.contract, &answers(&after, &val, &truths, shifted, shown)?);
+        let answers = answers(&after, &val, &truths, shifted, shown)?;
+        let target = match &float.contract.operating_point {
+            point if point.images > 0 => Some(f64::from(point.sensitivity)),
+            // Nobody has judged the threshold of a model of another origin: what it reaches is found out here.
+            point => {
+                let scores = probabilities(&before, &val, |i| progress.step("float model", i, val.len(), ""))?;
+                Metrics::new(&scores, &truths, point.threshold).sensitivity
+            }
+        };
+        let target = target.with_context(|| format!("{}: no validation image is positive", images.data.display()))?;
+        retune(&mut bundle.contract, &answers, target);
     }
     let int8_scores = int8_logits.iter().map(|logits| bundle.contract.probability(logits)).collect();
     let thresholds = [&float.contract, &bundle.contract].map(|c| c.operating_point.threshold);
     let truths = labelled.of(split, labelled.truths.iter().copied());
     let patients = labelled.of(split, labelled.patients.iter().map(String::as_str));
-    let comparison = compare(split, [float_scores, int8_scores], thresholds, &truths, &patients);
+    let mut comparison = compare(split, [float_scores, int8_scores], thresholds, &truths, &patients);
+    comparison.left_out = labelled.left_out;
     Ok(Judged { comparison, retuned: !val.is_empty() })
 }
 
-/// A new model is a new operating point: the highest threshold that keeps the sensitivity the float model was chosen
-/// for.
-fn retune(contract: &mut Contract, answers: &Answers) {
-    let target = f64::from(contract.operating_point.sensitivity);
+/// A new model is a new operating point: the highest threshold that keeps `target`, the float model's sensitivity.
+fn retune(contract: &mut Contract, answers: &Answers, target: f64) {
     let in_words = format!("highest threshold with the float model's sensitivity, {target:.3}, on validation images");
     let rule = OperatingPointRule::Sensitivity { at_least: target - 1e-6 };
     calibrate_contract(contract, answers, &rule, in_words).keep(contract, "int8_");
@@ -314,6 +328,7 @@ fn compare(
     Comparison {
         split: split.name(),
         images: truths.len(),
+        left_out: Vec::new(),
         auroc_change: change,
         agreement: same as f64 / truths.len() as f64,
         largest_probability_difference: before.iter().zip(after).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max),
@@ -383,6 +398,7 @@ fn write(
         int8_onnx,
         bundle: BundleFile { file: bundle_file, digest },
         written: plan.writes,
+        board: plan.board.as_ref().map(|board| board.title.clone()),
         calibration: float.prepared.images.clone(),
         expected: expected.map(|(board, p)| Expected {
             board: board.title.clone(),

@@ -8,6 +8,8 @@ use crate::report::plots::{Axes, Line, lines, span};
 
 /// Points of a cumulative curve.
 const STEPS: usize = 200;
+/// Fewer runs have no 99th percentile.
+const ENOUGH: u32 = 100;
 
 /// The page of `report`, measured for `board`.
 pub fn page(report: &Report, board: &Board) -> String {
@@ -23,6 +25,15 @@ fn summary(report: &Report, board: &Board) -> String {
     let total = &report.total_ms;
     let budget = board.budget_ms.total();
     let verdict = if report.within_budget { "within" } else { "over" };
+    if report.runs < ENOUGH {
+        let slowest = report.runs_ms.total.iter().copied().fold(0.0, f64::max);
+        return format!(
+            "<p>Measured on {}.</p><p>The slowest of {} scans took <strong>{slowest:.1} ms</strong>; the budget is \
+             {budget:.0} ms. These are too few to say how long most take.</p>",
+            escaped(&report.machine),
+            report.runs
+        );
+    }
     let slowed = match report.is_slowed() {
         true => "<p><strong>The processor was slowed down: these times are not all that it can do.</strong></p>",
         false => "",
@@ -47,9 +58,10 @@ fn stages(report: &Report, board: &Board) -> String {
     let mut rows: Vec<Vec<String>> =
         report.stages.iter().map(|(s, values)| cells(s.name(), values, Some(board.budget_ms[*s]))).collect();
     rows.push(cells("total", &report.total_ms, Some(board.budget_ms.total())));
-    rows.push(cells("total, CPU time", &report.total_cpu_ms, None));
+    let cpu = if report.threads == 1 { "CPU time" } else { "CPU time, mean of all runs" };
+    rows.push(cells(&format!("total, {cpu}"), &report.total_cpu_ms, None));
     rows.push(cells("network alone", &report.network_ms, None));
-    rows.push(cells("network alone, CPU time", &report.network_cpu_ms, None));
+    rows.push(cells(&format!("network alone, {cpu}"), &report.network_cpu_ms, None));
     let head = ["ms", "half of all", "95 %", "99 %", "budget"].map(str::to_owned);
     table(&head, &rows)
 }
@@ -68,7 +80,9 @@ fn over_time(report: &Report, board: &Board) -> String {
     let shown = if budget > 4.0 * slowest { &shown[..2] } else { &shown[..] };
     let up = 0.0..span(shown.iter().flat_map(|line| line.points.iter().map(|(_, ms)| *ms))).end;
     let axes = Axes { title: "Run after run", x: "run", y: "ms", across: 0.5..last + 0.5, up };
-    lines(&axes, shown, &[])
+    // A single run is no line.
+    let marks: &[(f64, f64)] = if report.runs == 1 { &shown[0].points } else { &[] };
+    lines(&axes, shown, marks)
 }
 
 fn shares(report: &Report, board: &Board) -> String {
@@ -88,8 +102,8 @@ fn shares(report: &Report, board: &Board) -> String {
 fn predicted(report: &Report, board: &Board) -> String {
     let Some(predicted) = &report.predicted else {
         return format!(
-            "<p>No prediction: {} has no assumed rate of instructions, or the network is float. \
-             <code>--board NAME</code> predicts for another board.</p>",
+            "<p>No prediction: {} has no assumed rate of instructions, or the network has float layers, whose \
+             instructions are not known.</p>",
             escaped(&board.title)
         );
     };
