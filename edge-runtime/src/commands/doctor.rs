@@ -12,7 +12,7 @@ use crate::panel::Shown;
 use crate::process::measure::percentile;
 use crate::process::{Failure, Process, output};
 use serde::Serialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 
 #[derive(clap::Args)]
@@ -68,7 +68,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let checks = vec![
         display(&board),
         self_test::buttons(input::read_devices(&to)),
-        disk(&config, &contents, unread),
+        disk(&config.findings.folder, &contents, unread),
         self_test::clock(),
         self_test::temperature(),
         model,
@@ -100,9 +100,14 @@ fn display(board: &Board) -> Outcome {
     }
 }
 
-fn disk(config: &Config, contents: &Contents, unread: Option<String>) -> Outcome {
-    let outcome = self_test::disk(&config.findings.folder);
-    let Contents { damaged, unreadable, .. } = contents;
+fn disk(folder: &Path, contents: &Contents, unread: Option<String>) -> Outcome {
+    let mut outcome = self_test::disk(folder);
+    let Contents { damaged, unreadable, torn, .. } = contents;
+    if *torn > 0 {
+        // The two cannot be told apart: a finding that was being written was never shown as kept.
+        let cut = "the power was cut while one was written, or the last one is damaged";
+        outcome.sentence += &format!("; {torn} bytes at the end hold no finding: {cut}");
+    }
     let lost = contents.has_lost().then(|| {
         format!(
             "{damaged} bytes and {unreadable} files of the findings are damaged: export the others, replace the card"
@@ -142,4 +147,21 @@ fn text(d: &Diagnosis) -> String {
     }
     lines.push(STATEMENT.to_owned());
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A last entry that is damaged looks like one that was cut, and went without a word.
+    #[test]
+    fn bytes_without_a_finding_are_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let whole = disk(folder.path(), &Contents::default(), None);
+        assert!(whole.passed && !whole.sentence.contains("hold no finding"), "{}", whole.sentence);
+        let torn = disk(folder.path(), &Contents { torn: 7, ..Contents::default() }, None);
+        assert!(torn.passed && torn.sentence.contains("7 bytes at the end hold no finding"), "{}", torn.sentence);
+        let lost = disk(folder.path(), &Contents { damaged: 7, ..Contents::default() }, None);
+        assert!(!lost.passed && lost.sentence.contains("are damaged"), "{}", lost.sentence);
+    }
 }
