@@ -153,6 +153,23 @@ fn a_threshold_that_nobody_judged_keeps_the_float_models_sensitivity() {
     assert!(float >= 0.5 && int8 > float - 0.1, "{report}");
 }
 
+/// Float layers counted as if they took no time, so that a network was predicted faster with them.
+#[test]
+fn no_latency_is_predicted_for_float_layers() {
+    let at = chain();
+    let args = ["run/model.onnx", "--dry-run", "--force", "-q", "--json", "--board", "raspberry-pi-4"];
+    assert!(json("quantize", &args, at)["expected"]["network_ms"].as_f64().unwrap() > 0.0);
+    let with_float = json("quantize", &[&args[..], &["--float", "stage0/conv0"]].concat(), at);
+    assert!(with_float["expected"].is_null() && with_float["float_layers"][0].is_object(), "{with_float}");
+}
+
+/// A page to a pipe waited for ever, since what stands there already was looked at.
+#[test]
+fn bench_writes_its_page_to_a_pipe() {
+    let out = run("edge-runtime", &["bench", "-q", "--runs", "2", "--json", "--report", "/dev/stdout"], chain());
+    assert!(out.code == Some(0) && out.stdout.trim_end().ends_with("</html>"), "{}", out.stderr);
+}
+
 /// The page has the plots, says where it was measured, and replaces no file of another kind.
 #[test]
 fn bench_writes_a_page() {

@@ -297,6 +297,8 @@ fn quantised_files_were_written_over() {
     assert_eq!(with(&["--force"]).code, Some(0));
     assert_eq!(with(&["--output", "other.v2"]).code, Some(0));
     assert_eq!(std::fs::read(dir.path().join("other.v2.hilum")).unwrap(), bundle);
+    let folder = with(&["--output", "images"]);
+    assert!(folder.code == Some(1) && folder.stderr.contains("is a folder"), "{}", folder.stderr);
     let nowhere = with(&["--output", "nowhere/model"]);
     assert!(nowhere.code == Some(1) && nowhere.stderr.contains("no such folder"), "{}", nowhere.stderr);
 }
