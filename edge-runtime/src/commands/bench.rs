@@ -11,7 +11,7 @@ use crate::finding::ModelId;
 use crate::image::source::SourceFile;
 use crate::image::{Format, GreyPlane, preprocess};
 use crate::model::Model;
-use crate::process::files::{check_outputs, may_replace, sha256_hex, write_atomically};
+use crate::process::files::{check_folder, check_outputs, may_replace, sha256_hex, write_atomically};
 use crate::process::measure::{cpu_ms, machine, peak_rss_mib, percentile};
 use crate::process::processor::ProcessorState;
 use crate::process::progress::Reporter;
@@ -21,7 +21,7 @@ use crate::report::rounded;
 use crate::scan::{Scan, Setting, scan, scan_source};
 use crate::stages::{Stage, StageTimes};
 use crate::suitability::Policy;
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use std::path::{Path, PathBuf};
@@ -168,10 +168,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
         let inputs: Vec<&Path> = inputs.into_iter().flatten().collect();
         check_outputs(&[page], &inputs).map_err(Failure::usage)?;
         may_replace(page, HTML_HEAD).map_err(Failure::usage)?;
-        let folder = page.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            return Err(Failure::usage(anyhow!("{}: there is no such folder: make it first", folder.display())));
-        }
+        check_folder(page).map_err(Failure::usage)?;
     }
     let device = args.device.open(process)?;
     let progress = Reporter::new(args.quiet);
@@ -265,6 +262,11 @@ impl Runs<'_> {
 }
 
 impl Report {
+    /// True if something kept the processor below its clock.
+    fn is_slowed(&self) -> bool {
+        self.processor.iter().any(|state| !state.slowed_by.is_empty())
+    }
+
     fn new(
         args: &Args,
         device: &Device,
@@ -308,13 +310,6 @@ impl Report {
             predicted: model.network.as_ref().and_then(|n| predict(n, board)).map(Predicted::from),
             model: ModelId::of(model),
         }
-    }
-}
-
-impl Report {
-    /// True if something kept the processor below its clock.
-    fn is_slowed(&self) -> bool {
-        self.processor.iter().any(|state| !state.slowed_by.is_empty())
     }
 }
 

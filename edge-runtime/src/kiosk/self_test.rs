@@ -73,16 +73,13 @@ pub fn model(model: &Model, again: impl Fn(&Compute) -> Result<Model, crate::mod
         Ok(reference) => reference,
         Err(e) => return outcome(false, format!("{name} cannot be loaded a second time ({e}): free memory")),
     };
+    let compared = match &model.network {
+        None => "gives the same twice; it is float and has no reference",
+        Some(_) if model.kernel() == reference.kernel() => "gives the same twice; the reference itself is in use",
+        Some(_) => "gives what the reference gives",
+    };
     match (model.infer(&frame), reference.infer(&frame)) {
-        (Ok(_), Ok(_)) if model.network.is_none() => {
-            outcome(true, format!("{name} {:.8} answers; it is float, so nothing is compared", model.digest))
-        }
-        (Ok(_), Ok(_)) if model.kernel() == reference.kernel() => {
-            outcome(true, format!("{name} {:.8} answers; the reference itself is in use", model.digest))
-        }
-        (Ok(a), Ok(b)) if a.logits == b.logits => {
-            outcome(true, format!("{name} {:.8} gives what the reference gives", model.digest))
-        }
+        (Ok(a), Ok(b)) if a.logits == b.logits => outcome(true, format!("{name} {:.8} {compared}", model.digest)),
         (Ok(_), Ok(_)) => outcome(false, format!("{name} does not give what the reference gives: {advice}")),
         (Err(e), _) | (_, Err(e)) => outcome(false, format!("{name} failed ({e}): {advice}")),
     }

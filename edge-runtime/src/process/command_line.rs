@@ -25,8 +25,9 @@ const COMPLETIONS: [(Shell, &str); 3] = [
 /// are written below it and the process ends with 0; it ends, too, after the help, the version, or a word that means
 /// nothing. A file that cannot be written is a [`Failure::work`].
 pub fn parse<C: Parser>() -> Result<C, Failure> {
-    let is_manuals = |arg: OsString| arg == "--manuals" || arg.to_string_lossy().starts_with("--manuals=");
-    let asks_for_manuals = std::env::args_os().skip(1).any(is_manuals);
+    let option = format!("--{MANUALS}");
+    let is_option = |arg: OsString| arg.to_string_lossy().split('=').next() == Some(&option);
+    let asks_for_manuals = std::env::args_os().skip(1).any(is_option);
     // The manuals take the place of a subcommand, which help and errors otherwise ask for.
     let mut command = match asks_for_manuals {
         true => command::<C>().subcommand_required(false),

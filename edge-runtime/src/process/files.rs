@@ -100,6 +100,9 @@ pub enum OutputError {
     /// Two outputs are one file.
     #[error("two outputs would go to {0}: give them different names")]
     Twice(PathBuf),
+    /// An output has no folder to lie in.
+    #[error("{0}: there is no such folder: make it first")]
+    NoFolder(PathBuf),
     /// An output is a file of another kind.
     #[error("{0}: there is another file already: move it, or choose another name")]
     IsOther(PathBuf),
@@ -117,6 +120,15 @@ pub fn may_replace(path: &Path, head: &str) -> Result<(), OutputError> {
     match start[..read] != *head.as_bytes() {
         true => Err(OutputError::IsOther(path.to_owned())),
         false => Ok(()),
+    }
+}
+
+/// Refuses an output whose folder is not there, before long work is done for it.
+pub fn check_folder(path: &Path) -> Result<(), OutputError> {
+    let folder = folder_of(path);
+    match folder.is_dir() {
+        true => Ok(()),
+        false => Err(OutputError::NoFolder(folder.to_owned())),
     }
 }
 

@@ -12,7 +12,7 @@ use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::Format;
 use edge_runtime::image::folder::image_files;
 use edge_runtime::process::command_line::parse;
-use edge_runtime::process::files::check_outputs;
+use edge_runtime::process::files::{check_folder, check_outputs};
 use edge_runtime::process::progress::Reporter;
 use edge_runtime::process::{self, Failure, output};
 use std::path::{Path, PathBuf};
@@ -111,10 +111,7 @@ impl Cli {
         let inputs = [Some(&self.model), self.contract.as_ref(), self.data.as_ref()];
         let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
         check_outputs(&[&int8_onnx, &bundle], &inputs)?;
-        let folder = int8_onnx.parent().filter(|folder| !folder.as_os_str().is_empty());
-        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-            bail!("{}: there is no such folder: make it first", folder.display());
-        }
+        check_folder(&int8_onnx)?;
         let there = [&int8_onnx, &bundle].into_iter().find(|path| path.is_file());
         if let Some(there) = there.filter(|_| !self.force) {
             bail!("{} is there already: --force writes over it, --output STEM writes elsewhere", there.display());
@@ -134,9 +131,7 @@ impl Cli {
             board,
         })
     }
-}
 
-impl Cli {
     /// The QDQ model and the bundle.
     fn outputs(&self) -> Result<[PathBuf; 2]> {
         let extensions = ["int8.onnx", "hilum"];
