@@ -163,6 +163,82 @@ fn no_latency_is_predicted_for_float_layers() {
     assert!(with_float["expected"].is_null() && with_float["float_layers"][0].is_object(), "{with_float}");
 }
 
+/// What int8 does to each layer, measured and written as a page that replaces nothing.
+#[test]
+fn quantize_explains_itself() {
+    let at = chain();
+    let args = ["run/model.onnx", "--output", "explained", "--explain", "explained.html", "-q", "--json"];
+    let report = json("quantize", &[&args[..], &["--data", "data", "--split", "test"]].concat(), at);
+    let analysis = &report["analysis"];
+    let layers = analysis["layers"].as_array().unwrap();
+    let first = layers.iter().find(|layer| layer["layer"] == "stage0/conv0").unwrap();
+    let decibels = |of: &Value, key: &str| of[key].as_f64().unwrap_or_else(|| panic!("{key} of {of}"));
+    assert!(decibels(first, "weights_db") > 25.0 && decibels(first, "output_db") > 20.0, "{first}");
+    assert!(decibels(first, "only_int8_db") > decibels(analysis, "logits_db") - 1.0, "{analysis}");
+    assert!(decibels(first, "work") > 0.0 && first["weights"] == 72, "{first}");
+    assert!(layers.iter().map(|layer| decibels(layer, "work")).sum::<f64>() > 0.99);
+    let html = std::fs::read_to_string(at.join("explained.html")).unwrap();
+    for words in ["not a diagnosis", "Layer by layer", "stage0/conv0", "another finding", "test/NORMAL/"] {
+        assert!(html.contains(words), "{words}");
+    }
+    assert_eq!(html.matches("<svg").count(), 2);
+    assert_eq!(html.matches("data:image/png").count(), 20);
+    let image = first_image(at);
+    for (args, words) in [
+        (vec!["run/model.onnx", "--output", "other", "--explain", "other.html"], "--calibrate DIR or --data"),
+        (vec!["run/model.onnx", "--output", "other", "--explain", "explained.html", "--data", "data"], "--force"),
+        (vec!["run/model.onnx", "--output", "other", "--max-drop", "0.01"], "--data"),
+        // Files that are no page stay, also with --force: here weights, an image and a folder.
+        (
+            vec!["run/model.onnx", "--output", "other", "--data", "data", "--force", "--explain", "run/model.hilum"],
+            "another file",
+        ),
+        (vec!["run/model.onnx", "--output", "other", "--data", "data", "--force", "--explain", &image], "another file"),
+        (vec!["run/model.onnx", "--output", "other", "--data", "data", "--force", "--explain", "run"], "is a folder"),
+        (vec!["run/model.onnx", "--output", "other", "--max-drop", "1", "--data", "data"], "0 to 0.5"),
+    ] {
+        let refused = run("quantize", &args, at);
+        assert!(refused.code != Some(0) && refused.stderr.contains(words), "{args:?}: {}", refused.stderr);
+        assert!(!at.join("other.hilum").exists());
+    }
+}
+
+/// Ranges of images that hardly use the grey scale clip all others: layers stay float until little enough is lost, or
+/// nothing is written.
+#[test]
+fn a_loss_is_held_by_layers_in_float_or_refused() {
+    let at = chain();
+    std::fs::create_dir_all(at.join("dim")).unwrap();
+    let input = Model::load(&at.join("run/model.hilum"), &Compute::default()).unwrap().contract.input;
+    for (i, file) in image_files(&at.join("data/test")).unwrap().iter().take(4).enumerate() {
+        let plane = data::frames::frame(file, &input).unwrap();
+        let dim = plane.pixels.iter().map(|p| 50 + *p / 5).collect();
+        let picture = image::GrayImage::from_raw(plane.width, plane.height, dim).unwrap();
+        std::fs::write(at.join(format!("dim/{i}.png")), tests::generate::png(&picture)).unwrap();
+    }
+    let quantize = |output: &str, rest: &[&str]| {
+        let args = ["run/model.onnx", "--calibrate", "dim", "--method", "min-max", "--output", output, "-q", "--json"];
+        run("quantize", &[&args[..], &["--data", "data", "--split", "test"], rest].concat(), at)
+    };
+    let report =
+        |out: tests::Run| -> Value { serde_json::from_str(&out.stdout).unwrap_or_else(|_| panic!("{}", out.stderr)) };
+    let lost = |report: &Value| -report["auroc_change"]["value"].as_f64().unwrap();
+    let much = lost(&report(quantize("lossy", &[])));
+    assert!(much > 0.005, "{much}");
+    let allowed = report(quantize("allowed", &["--max-drop", "0.49"]));
+    assert_eq!(allowed["held"]["layers"].as_array().map(Vec::len), Some(0), "{allowed}");
+    let bound = much - 1e-6;
+    let out = quantize("held", &["--max-drop", &bound.to_string()]);
+    if out.code == Some(0) {
+        let report = report(out);
+        let layers = report["held"]["layers"].as_array().unwrap();
+        assert!(!layers.is_empty() && !report["float_layers"].as_array().unwrap().is_empty(), "{report}");
+        assert!(lost(&report) <= bound + 1e-9, "{report}");
+    } else {
+        assert!(out.stderr.contains("cannot be held") && !at.join("held.hilum").exists(), "{}", out.stderr);
+    }
+}
+
 /// A page to a pipe waited for ever, since what stands there already was looked at.
 #[test]
 fn bench_writes_its_page_to_a_pipe() {

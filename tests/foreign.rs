@@ -28,7 +28,10 @@ fn models_of_other_origins_keep_their_meaning() {
         let [model, contract, bundle, int8] = ["onnx", "toml", "hilum", "int8.onnx"].map(|e| format!("{name}.{e}"));
         let mut args = vec![model.as_str(), "--contract", &contract, "--calibrate", "images", "--json"];
         args.extend(case["args"].as_array().unwrap().iter().map(|a| a.as_str().unwrap()));
-        json("quantize", &args, at);
+        let report = json("quantize", &args, at);
+        if case["integer"] == true {
+            assert_eq!(report["float_layers"].as_array().map(Vec::len), Some(0), "{name}: {}", report["float_layers"]);
+        }
         let input = Model::load(&at.join(&bundle), &Compute::default()).unwrap().contract.input;
         let frames: Vec<_> = images.iter().map(|file| data::frames::frame(file, &input).unwrap()).collect();
         // ONNX Runtime enlarges codes, and cuts what lies between them; here real values are enlarged and rounded.

@@ -214,14 +214,119 @@ def layers(at, add):
     add("taken-names")
 
 
+def same_padding(m, x, kernel, stride):
+    """TensorFlow's padding as PyTorch's exporter writes it: computed from the shape of what is padded."""
+    ints = lambda *values: m.constant(values, np.int64)
+    sides = []
+    for axis in (2, 3):
+        side = m.op("Cast", m.op("Gather", m.op("Shape", x), m.constant(axis, np.int64), axis=0), to=TensorProto.FLOAT)
+        last = m.op("Sub", m.op("Ceil", m.op("Div", side, m.constant(float(stride)))), m.constant(1.0))
+        reach = m.op("Add", m.op("Mul", last, m.constant(float(stride))), m.constant(float(kernel)))
+        all_of_it = m.op("Cast", m.op("Clip", m.op("Sub", reach, side), m.constant(0.0)), to=TensorProto.INT64)
+        before = m.op("Div", all_of_it, m.constant(2, np.int64))
+        sides.append([before, m.op("Sub", all_of_it, before)])
+    (top, bottom), (left, right) = sides
+    lengths = [m.op("Unsqueeze", length, ints(0)) for length in (left, right, top, bottom)]
+    zeros = m.op("ConstantOfShape", ints(4), value=numpy_helper.from_array(np.array([0], np.int64)))
+    pairs = m.op("Reshape", m.op("Concat", *lengths, zeros, axis=0), ints(-1, 2))
+    turned = m.op("Slice", pairs, ints(-1), ints(-(2**63) + 1), ints(0), ints(-1))
+    pads = m.op("Reshape", m.op("Transpose", turned, perm=[1, 0]), ints(-1))
+    return m.op("Pad", x, m.op("Cast", pads, to=TensorProto.INT64), m.constant(0.0), mode="constant")
+
+
+def written_out(at, add):
+    """What exporters compute though it is constant, or one operator."""
+    for name, shape in (("same-padding", (1, 3, SIDE, SIDE)), ("same-padding-open", ("batch", 3, SIDE, SIDE))):
+        m = Model(400)
+        unpadded = lambda x, channels, out, kernel: m.op(
+            "Conv", x, m.weights(out, channels, kernel, kernel), kernel_shape=[kernel] * 2, strides=[2, 2]
+        )
+        x = m.op("Relu", m.norm(unpadded(same_padding(m, "x", 3, 2), 3, 8, 3), 8))
+        x = m.op("Relu", unpadded(same_padding(m, x, 5, 2), 8, 16, 5))
+        m.save(at / f"{name}.onnx", m.head(x), opset=17, shape=shape)
+        add(name, integer=True)
+    m = Model(410)
+    relu6 = lambda x: m.op("Min", m.op("Max", x, m.constant(0.0)), m.constant(6.0))
+    gate = lambda x: relu6(m.op("Add", x, m.constant(3.0)))
+    swish = lambda x: m.op("Div", m.op("Mul", x, gate(x)), m.constant(6.0))
+    x = m.body("x", swish)
+    x = m.op("Mul", x, m.op("Mul", gate(x), m.constant(1 / 6)))
+    pooled = m.op("GlobalAveragePool", relu6(m.conv(x, 16, 16)))
+    m.save(at / "functions.onnx", m.head(m.op("Mul", x, m.op("Div", gate(m.conv(pooled, 16, 16, 1)), m.constant(6.0)))))
+    add("functions", integer=True)
+    m = Model(420)
+    each = lambda low, high, n: m.constant(m.random.uniform(low, high, (1, n, 1, 1)))
+    x = m.op("Div", m.op("Sub", "x", each(-0.2, 0.2, 3)), each(0.8, 1.2, 3))
+    x = m.op("Relu", m.op("Add", m.op("Mul", m.conv(x, 3, 8, strides=[2, 2]), each(0.5, 1.5, 8)), each(-0.2, 0.2, 8)))
+    x = m.op("Sub", m.constant(1.0), m.op("Mul", m.conv(x, 8, 16, strides=[2, 2]), m.constant(0.5)))
+    y = m.op("Div", m.head(m.op("Relu", x)), m.constant(1.5))
+    m.save(at / "scales.onnx", y)
+    add("scales", integer=True)
+    for name, pads, axes, opset in (("pad", [0, 0, 0, 0, 0, 0, 1, 1], (), 13), ("pad-of-axes", [1, 0, 0, 1], (-2, -1), 18)):
+        m = Model(430)
+        axes = [m.constant(axes, np.int64)] if axes else []
+        x = m.op("Pad", m.body("x"), m.constant(pads, np.int64), m.constant(0.0), *axes)
+        x = m.op("Conv", x, m.weights(16, 1, 3, 3), kernel_shape=[3, 3], strides=[2, 2], group=16)
+        m.save(at / f"{name}.onnx", m.head(x), opset=opset)
+        add(name, integer=True)
+
+
+def renamed(m, names):
+    for node in m.nodes:
+        node.input[:] = [names.get(i, i) for i in node.input]
+        node.output[:] = [names.get(o, o) for o in node.output]
+    for constant in m.constants:
+        constant.name = names.get(constant.name, constant.name)
+
+
+def easily_confused(at, add):
+    """What looks like something that is rewritten, or is called like a part of it."""
+    m = Model(500)
+    a = m.op("Mul", m.conv(m.body("x"), 16, 16), m.constant(3.0))
+    w = m.weights(16, 16, 3, 3)
+    y = m.op("Conv", m.op("Relu", a), w, kernel_shape=[3, 3], pads=[1] * 4)
+    z = m.op("Pow", m.op("Relu", m.op("Sigmoid", y)), m.constant(2.0))
+    scale = m.constants[-1].name
+    output = m.head(z)
+    renamed(m, {a: "a", w: "a/weight", y: "layer", scale: "layer/scale"})
+    m.save(at / "names-of-parts.onnx", output)
+    add("names-of-parts")
+    m = Model(510)
+    same = m.op("Dropout", m.conv(m.body("x"), 16, 16))
+    m.save(at / "read-twice.onnx", m.head(m.op("Add", m.op("Mul", same, m.constant(2.0)), m.op("Sigmoid", same))))
+    add("read-twice")
+    m = Model(520)
+    x = m.body("x")
+    plane = m.op("ReduceMean", x, axes=[1], keepdims=1)
+    m.save(at / "plane-to-channels.onnx", m.head(m.op("Mul", plane, m.constant(m.random.uniform(-2, 2, (1, 16, 1, 1))))))
+    add("plane-to-channels")
+    m = Model(530)
+    x = m.body("x")
+    bias = m.op("Clip", m.op("Reshape", m.op("GlobalAveragePool", x), m.constant([16], np.int64)), m.constant(0.1))
+    x = m.op("Conv", x, m.weights(16, 16, 3, 3), bias, kernel_shape=[3, 3])
+    m.save(at / "bias-of-the-image.onnx", m.head(m.op("Mul", x, m.constant(m.random.uniform(0.5, 2, (1, 16, 1, 1))))))
+    add("bias-of-the-image")
+    # A layer in float with a weight that is large and reads nothing: one int8 scale for all weights would lose the others.
+    m = Model(540)
+    bias = np.zeros(16)
+    bias[0] = -1000
+    x = m.op("Conv", m.body("x"), m.weights(16, 16, 3, 3), m.constant(bias), kernel_shape=[3, 3])
+    weights = m.random.normal(0, 0.1, (16, 16, 3, 3))
+    weights[:, 0, 0, 0] = 50
+    x = m.op("Conv", m.op("Relu", x), m.constant(weights), kernel_shape=[3, 3])
+    name = x
+    m.save(at / "kept-float.onnx", m.head(m.op("Relu", x)))
+    add("kept-float", args=["--float", name])
+
+
 def make(at):
     cases = []
 
-    def add(name, labels=2, squashing="", layout="NCHW", half=False, args=()):
+    def add(name, labels=2, squashing="", layout="NCHW", half=False, args=(), integer=False):
         (at / f"{name}.toml").write_text(CONTRACT.format(labels=json.dumps([f"l{i}" for i in range(labels)]), last=f"l{labels - 1}"))
-        cases.append({"name": name, "squashing": squashing, "layout": layout, "half": half, "args": list(args)})
+        cases.append({"name": name, "squashing": squashing, "layout": layout, "half": half, "args": list(args), "integer": integer})
 
-    for kind in (sets, outputs, layouts, layers):
+    for kind in (sets, outputs, layouts, layers, written_out, easily_confused):
         kind(at, add)
     (at / "cases.json").write_text(json.dumps(cases))
     (at / "images").mkdir()

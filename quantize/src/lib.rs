@@ -2,10 +2,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod analysis;
 pub mod calibration;
 pub mod canonical;
 pub mod command;
 pub mod correction;
 pub mod foreign;
 pub mod qdq;
+pub mod sqnr;
 pub mod standard;

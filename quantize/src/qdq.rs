@@ -4,7 +4,7 @@
 //! `QuantizeLinear`, and clamps that the codes already express are left out. Layers that have no integer form, or that
 //! the user keeps in float, stand between them as they are, several in a row without codes between.
 
-use crate::correction::{self, Rounding};
+use crate::correction::Rounding;
 use edge_runtime::model::contract::ActivationRanges;
 use edge_runtime::network::Quantisation;
 use edge_runtime::onnx::{self, GraphBuilder, OnnxError, pb};
@@ -101,6 +101,9 @@ pub enum QuantizeError {
     NoRange(String),
 }
 
+/// What the parts of a tensor's int8 form are called, behind its name.
+pub const PARTS: [&str; 8] = ["codes", "scale", "zero_point", "dequantised", "float", "clamped", "bounded", "of"];
+
 /// No activation of a sound network is as large.
 const LARGEST: f32 = 1e6;
 
@@ -185,8 +188,7 @@ pub fn quantize(
         for input in &node.input {
             q.quantise_float(input)?;
         }
-        let clamp =
-            following_clamp(graph, node, &outputs).filter(|c| !node_form.moves_codes() && form(c) == Some(Form::Clamp));
+        let clamp = clamp_behind(graph, node, node_form, &outputs).filter(|c| form(c).is_some());
         let result = clamp.map_or(&node.output[0], |c| &c.output[0]);
         q.node(node, node_form, result, clamp, &outputs)?;
         if clamp.is_some() {
@@ -199,6 +201,51 @@ pub fn quantize(
     let newest = opset(model).max(onnx::OPSET);
     out.opset_import.iter_mut().for_each(|o| o.version = newest);
     Ok(out)
+}
+
+/// A layer of a float model that becomes int8.
+pub struct IntegerLayer<'a> {
+    /// The layer.
+    pub node: &'a pb::NodeProto,
+    /// The clamp that is part of it.
+    pub clamp: Option<&'a pb::NodeProto>,
+    /// How it is quantised.
+    pub form: Form,
+}
+
+impl IntegerLayer<'_> {
+    /// The tensor that it gives, behind its clamp.
+    pub fn result(&self) -> &str {
+        &self.clamp.unwrap_or(self.node).output[0]
+    }
+}
+
+/// The layers of `model` that have an integer form, but those called `keep`, in their order.
+pub fn integer_layers<'a>(model: &'a pb::ModelProto, keep: &[String]) -> Vec<IntegerLayer<'a>> {
+    let Some(graph) = &model.graph else { return Vec::new() };
+    let constants = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
+    let form = |n: &pb::NodeProto| integer_form(n, &constants).filter(|_| !keep.iter().any(|k| is_called(n, k)));
+    let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    let mut fused = HashSet::new();
+    let mut layers = Vec::new();
+    for node in &graph.node {
+        let Some(node_form) = form(node).filter(|_| !fused.contains(&node.output[0])) else { continue };
+        let clamp = clamp_behind(graph, node, node_form, &outputs).filter(|c| form(c).is_some());
+        fused.extend(clamp.map(|c| &c.output[0]));
+        layers.push(IntegerLayer { node, clamp, form: node_form });
+    }
+    layers
+}
+
+/// The clamp that is part of `node`.
+fn clamp_behind<'a>(
+    graph: &'a pb::GraphProto,
+    node: &pb::NodeProto,
+    form: Form,
+    outputs: &[&str],
+) -> Option<&'a pb::NodeProto> {
+    let reader = following_clamp(graph, node, outputs).filter(|_| !form.moves_codes())?;
+    onnx_operator(reader).is_some_and(|o| o.form == Form::Clamp).then_some(reader)
 }
 
 fn is_called(node: &pb::NodeProto, name: &String) -> bool {
@@ -357,9 +404,10 @@ impl Quantizer<'_> {
     /// Leaves `node` as it is; its inputs are real values, of codes or of another float layer.
     fn float(&mut self, node: &pb::NodeProto, outputs: &[&str]) -> Result<(), QuantizeError> {
         let mut node = node.clone();
+        let weighs = onnx_operator(&node).is_some_and(|o| o.form == Form::Weighted) || node.op_type == "ConvTranspose";
         for input in node.input.iter_mut().filter(|i| !i.is_empty()) {
-            if let Some((dequantised, _)) = self.steps.get(input) {
-                input.clone_from(dequantised);
+            if let Some((dequantised, step)) = self.steps.get(input).cloned() {
+                *input = if weighs { self.bounded(input, &dequantised, step) } else { dequantised };
             } else if let Some(constant) = self.constants.get(input.as_str()) {
                 if !self.builder.graph.initializer.iter().any(|t| t.name == *input) {
                     self.builder.graph.initializer.push((*constant).clone());
@@ -372,6 +420,20 @@ impl Quantizer<'_> {
         self.floats.extend(node.output.iter().filter(|o| !outputs.contains(&o.as_str())).cloned());
         self.builder.graph.node.push(node);
         Ok(())
+    }
+
+    /// A clamp of the activation `name` that changes nothing, since its codes reach no further. ONNX Runtime makes int8
+    /// of float weights that read codes directly (its optimiser `WeightBiasQuantization`), by one scale for a tensor; a
+    /// layer that is to stay float would lose more than in int8.
+    fn bounded(&mut self, name: &str, dequantised: &str, step: Quantisation) -> String {
+        let bounded = format!("{name}/bounded");
+        if self.floats.insert(bounded.clone()) {
+            let [low, high] = ["low", "high"].map(|end| format!("{bounded}/{end}"));
+            self.builder.floats(&low, &[], &[step.real(0)]);
+            self.builder.floats(&high, &[], &[step.real(255)]);
+            self.builder.node("Clip", &[dequantised, &low, &high], &bounded, vec![]);
+        }
+        bounded
     }
 
     /// Gives the float tensor `name`, if it is one, a step: an integer layer reads it.
@@ -469,22 +531,17 @@ impl Quantizer<'_> {
         let values = onnx::f32s(weight)?;
         let outputs = dims.first().copied().unwrap_or(0).max(1);
         let depth = values.len() / outputs;
-        let mut codes = Vec::with_capacity(values.len());
-        let mut scales = Vec::with_capacity(outputs);
-        // By how much the mean of each output falls; its bias makes up for it.
-        let mut falls: Vec<f32> = Vec::with_capacity(outputs);
-        for (o, row) in values.chunks_exact(depth.max(1)).enumerate() {
+        // A channel of (nearly) zero weights must still leave its bias room in 32 bits.
+        let bias_floor = |o: usize| {
+            bias.map_or(0.0, |b| b.values.get(o).map_or(0.0, |b| b.abs()) / (input.scale * (1 << 30) as f32))
+        };
+        let scale = |(o, row): (usize, &[f32])| {
             let top = row.iter().fold(0f32, |m, v| m.max(v.abs()));
-            // A channel of (nearly) zero weights must still leave its bias room in 32 bits.
-            let bias_floor =
-                bias.map_or(0.0, |b| b.values.get(o).map_or(0.0, |b| b.abs()) / (input.scale * (1 << 30) as f32));
-            let scale = (top / 127.0).max(bias_floor).max(f32::MIN_POSITIVE * 1e6);
-            let corrected = self.rounding.get(name).and_then(|factor| factor.round(o, row, scale));
-            let (row_codes, fall) = corrected.unwrap_or_else(|| (correction::rounded(row, scale), 0.0));
-            codes.extend(row_codes.into_iter().map(|code| code as u8));
-            scales.push(scale);
-            falls.push(fall);
-        }
+            (top / 127.0).max(bias_floor(o)).max(f32::MIN_POSITIVE * 1e6)
+        };
+        let scales: Vec<f32> = values.chunks_exact(depth.max(1)).enumerate().map(scale).collect();
+        let rounded = self.rounding.round(name, &values, &scales);
+        let codes = rounded.codes.iter().map(|code| *code as u8).collect();
         let axis = || vec![onnx::int("axis", 0)];
         let [codes_name, scale_name, zero_name, weight_out] = self.names(name, result);
         self.builder.raw(&codes_name, &dims, DataType::Int8, codes);
@@ -496,7 +553,7 @@ impl Quantizer<'_> {
         let bias_codes: Vec<u8> = bias
             .values
             .iter()
-            .zip(&falls)
+            .zip(&rounded.falls)
             .zip(&bias_scales)
             .flat_map(|((b, fall), s)| ((f64::from(b + fall) / f64::from(*s)).round_ties_even() as i32).to_le_bytes())
             .collect();
@@ -564,7 +621,7 @@ mod tests {
             ranges.insert(name.clone(), range);
         }
         let keep: Vec<String> = keep.iter().map(ToString::to_string).collect();
-        let int8 = quantize(&model, &ranges, &keep, &Rounding::new()).unwrap();
+        let int8 = quantize(&model, &ranges, &keep, &Rounding::plain()).unwrap();
         let mut network = lower(&int8).unwrap();
         let islands = network.nodes.iter().filter_map(|n| match &n.op {
             Op::Float(Float { model }) => Some(onnx::operators(model)),
@@ -596,7 +653,7 @@ mod tests {
         for (a, b) in ours.iter().zip(&reference) {
             assert!((a - b).abs() < 1e-3 * b.abs().max(1.0), "{ours:?} {reference:?}");
         }
-        let nobody = quantize(&with_float_layers(), &ActivationRanges::new(), &["c9".to_owned()], &Rounding::new());
+        let nobody = quantize(&with_float_layers(), &ActivationRanges::new(), &["c9".to_owned()], &Rounding::plain());
         assert!(matches!(nobody, Err(QuantizeError::NoLayer { name, .. }) if name == "c9"));
     }
 }

@@ -45,20 +45,24 @@ const PARTS: [Part; 10] = [
 /// A name that the data set gives to parts of its own is split by no more values than this: more are no groups.
 const MOST_VALUES: usize = 20;
 
-/// The parts of `items` that are large enough, decided at `threshold`; each item has a probability and a truth. Besides
-/// age, sex and view these are the parts that the data set names itself.
+/// The parts of `items` that are large enough, decided at `threshold`; each item has a probability and a truth.
 pub fn subgroups(items: &[&Item], probabilities: &[f32], truths: &[bool], threshold: f32) -> Vec<Subgroup> {
-    let part = |name: String, members: Vec<usize>| {
+    let part = |(name, members): (String, Vec<usize>)| {
         let probabilities: Vec<f32> = members.iter().map(|i| probabilities[*i]).collect();
         let truths: Vec<bool> = members.iter().map(|i| truths[*i]).collect();
-        (members.len() >= SMALLEST)
-            .then(|| Subgroup { name, metrics: Metrics::new(&probabilities, &truths, threshold) })
+        Subgroup { name, metrics: Metrics::new(&probabilities, &truths, threshold) }
     };
-    let known = PARTS.iter().filter_map(|(name, belongs)| {
+    parts(items).into_iter().map(part).collect()
+}
+
+/// The parts of `items` that are large enough, and which items are in each: besides age, sex and view these are the
+/// parts that the data set names itself.
+pub fn parts(items: &[&Item]) -> Vec<(String, Vec<usize>)> {
+    let known = PARTS.iter().map(|(name, belongs)| {
         let members = (0..items.len()).filter(|i| belongs(&items[*i].subject)).collect();
-        part((*name).to_owned(), members)
+        ((*name).to_owned(), members)
     });
-    known.chain(named(items).into_iter().filter_map(|(name, members)| part(name, members))).collect()
+    known.chain(named(items)).filter(|(_, members): &(String, Vec<usize>)| members.len() >= SMALLEST).collect()
 }
 
 /// Parts that the data set names, as "name value", and their members.

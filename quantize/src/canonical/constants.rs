@@ -27,8 +27,12 @@ pub fn fold(model: &mut pb::ModelProto) -> Result<(), QuantizeError> {
     if has_branches || !has_arithmetic(graph) && graph.output.iter().all(|o| onnx::row(o).is_some()) {
         return Ok(());
     }
+    let known = know(model).or_else(|| {
+        *model = InOrder::of(model)?.folded()?;
+        know(model)
+    });
     // A graph that tract cannot read is refused with its reason where it is planned.
-    let Some(known) = know(model) else { return Ok(()) };
+    let Some(known) = known else { return Ok(()) };
     let Some(graph) = &mut model.graph else { return Ok(()) };
     let outputs: HashSet<&String> = graph.output.iter().map(|o| &o.name).collect();
     let is_known = |n: &pb::NodeProto| {
@@ -79,6 +83,102 @@ fn know(model: &pb::ModelProto) -> Option<Known> {
     analysed.ok()?.ok()
 }
 
+/// Arithmetic on shapes, done node after node: tract cannot tell the dimensions of a whole graph whose padding follows
+/// from the shape of what is padded (`SAME` padding as PyTorch's exporter writes it), but of the part before each
+/// `Shape` it can.
+struct InOrder<'a> {
+    model: &'a pb::ModelProto,
+    constants: HashMap<String, pb::TensorProto>,
+    /// Nodes so far that depend on the image.
+    kept: Vec<pb::NodeProto>,
+    /// Dimensions of tensors whose shape was asked for.
+    dims: HashMap<String, Vec<usize>>,
+}
+
+impl<'a> InOrder<'a> {
+    fn of(model: &'a pb::ModelProto) -> Option<InOrder<'a>> {
+        let initializers = &model.graph.as_ref()?.initializer;
+        let constants = initializers.iter().map(|t| (t.name.clone(), t.clone())).collect();
+        Some(InOrder { model, constants, kept: Vec::new(), dims: HashMap::new() })
+    }
+
+    /// The model without that arithmetic; `None` where there was none to do.
+    fn folded(mut self) -> Option<pb::ModelProto> {
+        let graph = self.model.graph.as_ref()?;
+        for node in &graph.node {
+            match self.value(node) {
+                Some(tensors) => self.constants.extend(tensors.into_iter().map(|t| (t.name.clone(), t))),
+                None => self.kept.push(node.clone()),
+            }
+        }
+        if self.kept.len() == graph.node.len() {
+            return None;
+        }
+        let outputs: Vec<String> = graph.output.iter().map(|o| o.name.clone()).collect();
+        let mut model = self.part(self.kept.clone(), &outputs);
+        let folded = model.graph.as_mut()?;
+        folded.output.clone_from(&graph.output);
+        Some(model)
+    }
+
+    /// What `node` gives, if no image changes it.
+    fn value(&mut self, node: &pb::NodeProto) -> Option<Vec<pb::TensorProto>> {
+        let output = node.output.first()?;
+        if node.op_type == "Constant" {
+            let tensor = super::constant(node, output)?;
+            return Some(vec![pb::TensorProto { name: output.clone(), ..tensor }]);
+        }
+        let is_constant = |name: &String| name.is_empty() || self.constants.contains_key(name);
+        if node.input.iter().all(is_constant) {
+            let known = know(&self.part(vec![node.clone()], &node.output))?;
+            return node.output.iter().map(|o| known.constants.get(o).cloned()).collect();
+        }
+        if node.op_type != "Shape" {
+            return None;
+        }
+        let dims = self.dimensions(node.input.first()?)?;
+        let length = dims.len() as i64;
+        // ONNX `Shape`, version 15: a slice of the dimensions, counted from the end where it is negative.
+        let bound = |name: &str, default: i64| {
+            let at = onnx::int_or(node, name, default);
+            (if at < 0 { at + length } else { at }).clamp(0, length) as usize
+        };
+        let of = dims.get(bound("start", 0)..bound("end", length)).unwrap_or_default();
+        let values: Vec<i64> = of.iter().map(|d| *d as i64).collect();
+        Some(vec![super::int_tensor(output, &[values.len()], &values)])
+    }
+
+    /// The dimensions of the tensor `name`.
+    fn dimensions(&mut self, name: &str) -> Option<Vec<usize>> {
+        if let Some(dims) = self.dims.get(name) {
+            return Some(dims.clone());
+        }
+        let part = self.part(self.kept.clone(), &[name.to_owned()]);
+        let dims = know(&part)?.outputs.remove(name)?;
+        self.dims.insert(name.to_owned(), dims.clone());
+        Some(dims)
+    }
+
+    /// A model of `nodes` that gives `outputs`, without what those do not need.
+    fn part(&self, nodes: Vec<pb::NodeProto>, outputs: &[String]) -> pb::ModelProto {
+        let mut graph = pb::GraphProto { node: nodes, ..Default::default() };
+        graph.output = outputs.iter().map(|o| pb::ValueInfoProto { name: o.clone(), ..Default::default() }).collect();
+        drop_unread(&mut graph);
+        let read: HashSet<&String> = graph.node.iter().flat_map(|n| &n.input).chain(outputs).collect();
+        graph.initializer = self.constants.values().filter(|t| read.contains(&t.name)).cloned().collect();
+        graph.initializer.sort_by(|a, b| a.name.cmp(&b.name));
+        let inputs = self.model.graph.iter().flat_map(|g| &g.input);
+        graph.input = inputs.filter(|i| read.contains(&i.name)).cloned().collect();
+        pb::ModelProto {
+            ir_version: self.model.ir_version,
+            opset_import: self.model.opset_import.clone(),
+            metadata_props: self.model.metadata_props.clone(),
+            graph: Some(graph),
+            ..Default::default()
+        }
+    }
+}
+
 /// `value` as ONNX has it; shapes, which tract counts in symbols, are `int64`.
 fn tensor(name: &str, value: &Tensor) -> Option<pb::TensorProto> {
     let value = match value.datum_type() {
@@ -104,7 +204,7 @@ fn tensor(name: &str, value: &Tensor) -> Option<pb::TensorProto> {
 }
 
 /// Drops nodes whose outputs nobody reads.
-fn drop_unread(graph: &mut pb::GraphProto) {
+pub(super) fn drop_unread(graph: &mut pb::GraphProto) {
     let mut read: HashSet<String> = graph.output.iter().map(|o| o.name.clone()).collect();
     let mut kept = Vec::with_capacity(graph.node.len());
     // Backwards, since a node stands behind what it reads.

@@ -1,9 +1,11 @@
 //! Foreign ONNX (plain PyTorch exports, for one) to the form that [`crate::qdq`] quantises: batch normalisation folded,
 //! means as pools, constants as initializers, input and output by the names of the contract, operators of older sets in
-//! today's form, logits where there are probabilities.
+//! today's form, logits where there are probabilities. Tensors that are made here are called `TENSOR/canonical/PART`,
+//! so that none has the name of another.
 
 mod check;
 mod constants;
+mod functions;
 mod input;
 mod opset;
 mod order;
@@ -14,7 +16,7 @@ mod rewrite;
 pub use check::check_float;
 pub use output::{Squashing, ends_in_probabilities};
 
-use crate::qdq::QuantizeError;
+use crate::qdq::{self, QuantizeError};
 use edge_runtime::onnx::{self, INPUT, LOGITS, pb};
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::tensor_proto::DataType;
@@ -40,12 +42,14 @@ pub fn canonical(model: &pb::ModelProto, size: Option<u32>) -> Result<Canonical,
     input::settle(graph, size)?;
     constants::fold(&mut model)?;
     let graph = model.graph.as_mut().ok_or_else(|| fail("it is empty"))?;
+    functions::recognise(graph)?;
     let squashing = output::take_off_probabilities(graph)?;
     check::check_finite(graph)?;
     check::check_operators(graph)?;
     free_contract_names(graph);
     rewrite::layers(graph)?;
     name_ends(graph)?;
+    free_part_names(graph);
     for opset in &mut model.opset_import {
         if opset.domain.is_empty() {
             // Layers that stay as they are may need a newer one.
@@ -85,6 +89,23 @@ fn free_contract_names(graph: &mut pb::GraphProto) {
     let edges = graph.node.iter_mut().flat_map(|n| n.input.iter_mut().chain(&mut n.output).chain([&mut n.name]));
     for name in tensors.chain(edges).filter(|name| inner(name)) {
         name.push_str("/inner");
+    }
+}
+
+/// Gives tensors other names where the parts of another one's int8 form will be called so: exporters like
+/// `LAYER/scale`.
+fn free_part_names(graph: &mut pb::GraphProto) {
+    let edges = graph.node.iter().flat_map(|n| n.input.iter().chain(&n.output));
+    let all: HashSet<String> = edges.chain(graph.initializer.iter().map(|t| &t.name)).cloned().collect();
+    let is_part = |name: &String| {
+        let parts = || qdq::PARTS.iter().filter_map(|part| name.find(&format!("/{part}")));
+        parts().any(|at| all.contains(&name[..at]))
+    };
+    let tensors = graph.initializer.iter_mut().map(|t| &mut t.name);
+    let edges = graph.node.iter_mut().flat_map(|n| n.input.iter_mut().chain(&mut n.output).chain([&mut n.name]));
+    for name in tensors.chain(edges).filter(|name| is_part(name)) {
+        // Not below the other one's name any more.
+        *name = format!("own:{}", name.replace('/', ":"));
     }
 }
 

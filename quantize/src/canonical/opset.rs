@@ -199,7 +199,7 @@ impl Old {
         node.input.truncate(1);
         for (key, default) in [("min", f32::MIN), ("max", f32::MAX)] {
             let value = onnx::attribute(node, key).map_or(default, |a| a.f);
-            let input = self.constant(float_tensor(&format!("{output}/{key}"), &[], &[value]));
+            let input = self.constant(float_tensor(&format!("{output}/canonical/{key}"), &[], &[value]));
             node.input.push(input);
         }
         node.attribute.clear();
@@ -210,7 +210,7 @@ impl Old {
         let output = first_output(node);
         for key in keys {
             let Some(values) = onnx::attribute(node, key).map(|a| a.ints.clone()) else { continue };
-            let input = self.constant(int_tensor(&format!("{output}/{key}"), &[values.len()], &values));
+            let input = self.constant(int_tensor(&format!("{output}/canonical/{key}"), &[values.len()], &values));
             node.input.push(input);
         }
         node.attribute.retain(|a| !keys.contains(&a.name.as_str()));
@@ -220,7 +220,7 @@ impl Old {
     fn padding(&mut self, node: &mut pb::NodeProto) {
         let value = onnx::attribute(node, "value").map_or(0.0, |a| a.f);
         self.attributes_to_inputs(node, &["pads"]);
-        let input = self.constant(float_tensor(&format!("{}/value", first_output(node)), &[], &[value]));
+        let input = self.constant(float_tensor(&format!("{}/canonical/value", first_output(node)), &[], &[value]));
         node.input.push(input);
         node.attribute.retain(|a| a.name != "value");
     }
@@ -230,7 +230,7 @@ impl Old {
     fn resize(&mut self, node: &mut pb::NodeProto) -> Result<(), QuantizeError> {
         let output = first_output(node);
         let scales = match onnx::attribute(node, "scales") {
-            Some(a) => self.constant(float_tensor(&format!("{output}/scales"), &[a.floats.len()], &a.floats)),
+            Some(a) => self.constant(float_tensor(&format!("{output}/canonical/scales"), &[a.floats.len()], &a.floats)),
             None => node.input.get(1).cloned().unwrap_or_default(),
         };
         let mode =
@@ -261,7 +261,7 @@ impl Old {
     fn softmax_of_a_matrix(&mut self, mut node: pb::NodeProto) -> Result<(), QuantizeError> {
         let output = first_output(&node);
         let input = node.input.first().cloned().ok_or_else(|| self.unknown(&node))?;
-        let [shape, flat, row] = ["shape", "flat", "row"].map(|part| format!("{output}/{part}"));
+        let [shape, flat, row] = ["shape", "flat", "row"].map(|part| format!("{output}/canonical/{part}"));
         let axis = onnx::int_or(&node, "axis", 1);
         self.nodes.push(onnx::node("Shape", &[&input], &shape, vec![]));
         self.nodes.push(onnx::node("Flatten", &[&input], &flat, vec![onnx::int("axis", axis)]));

@@ -202,7 +202,7 @@ fn connect(graph: &mut pb::GraphProto, logits: &str, name: &str, count: usize) {
     if giver.is_some_and(|op| op == "Gemm" || op == "MatMul" || op == "Add") {
         return;
     }
-    let row = format!("{name}/row");
+    let row = format!("{name}/canonical/row");
     rename(graph, name, &row);
     graph.node.push(onnx::node("Flatten", &[&row], name, vec![onnx::int("axis", 0)]));
 }

@@ -3,21 +3,28 @@
 
 use super::{constant, float_tensor};
 use crate::qdq::QuantizeError;
+use edge_runtime::lower::input_shape;
 use edge_runtime::onnx::{self, pb};
 use edge_runtime::operators::onnx_operator;
 use std::collections::{HashMap, HashSet};
+use tract_onnx::pb::tensor_proto::DataType;
 
 /// Rewrites the layers of `graph`; constants become initializers, and those that nobody reads go.
 pub fn layers(graph: &mut pb::GraphProto) -> Result<(), QuantizeError> {
     let mut rewriter = Rewriter {
         constants: graph.initializer.iter().map(|t| (t.name.clone(), t.clone())).collect(),
         outputs: graph.output.iter().map(|o| o.name.clone()).collect(),
+        input: graph.input.first().map(|i| i.name.clone()).unwrap_or_default(),
+        input_channels: graph.input.first().and_then(input_shape).map(|[_, _, channels]| i64::from(channels)),
         renamed: HashMap::new(),
         nodes: Vec::with_capacity(graph.node.len()),
         readers: HashMap::new(),
     };
-    for name in graph.node.iter().flat_map(|n| &n.input).chain(&rewriter.outputs) {
-        *rewriter.readers.entry(name.clone()).or_insert(0) += 1;
+    let nodes = graph.node.iter().filter(|n| !rewriter.is_passed_over(n));
+    let read = nodes.flat_map(|n| &n.input).chain(&rewriter.outputs);
+    let read: Vec<String> = read.map(|name| origin(graph, name, &rewriter).to_owned()).collect();
+    for name in read {
+        *rewriter.readers.entry(name).or_insert(0) += 1;
     }
     for node in &graph.node {
         rewriter.node(node)?;
@@ -31,6 +38,15 @@ pub fn layers(graph: &mut pb::GraphProto) -> Result<(), QuantizeError> {
     Ok(())
 }
 
+/// What `name` is called before it is passed on unchanged.
+fn origin<'a>(graph: &'a pb::GraphProto, name: &'a str, rewriter: &Rewriter) -> &'a str {
+    let giver = graph.node.iter().find(|n| n.output.first().is_some_and(|o| o == name));
+    match giver.filter(|n| rewriter.is_passed_over(n)).and_then(|n| n.input.first()) {
+        Some(from) => origin(graph, from, rewriter),
+        None => name,
+    }
+}
+
 /// Padding below the negative of this stands for minus infinity.
 const LOWEST: f32 = 1e4;
 
@@ -38,12 +54,20 @@ const LOWEST: f32 = 1e4;
 struct Rewriter {
     constants: HashMap<String, pb::TensorProto>,
     outputs: Vec<String>,
+    input: String,
+    input_channels: Option<i64>,
     renamed: HashMap<String, String>,
     nodes: Vec<pb::NodeProto>,
     readers: HashMap<String, usize>,
 }
 
 impl Rewriter {
+    /// True for a node that gives what it reads.
+    fn is_passed_over(&self, node: &pb::NodeProto) -> bool {
+        let is_given_away = node.output.first().is_none_or(|output| self.outputs.contains(output));
+        matches!(node.op_type.as_str(), "Identity" | "Dropout") && !is_given_away
+    }
+
     fn node(&mut self, node: &pb::NodeProto) -> Result<(), QuantizeError> {
         let mut node = node.clone();
         for input in &mut node.input {
@@ -62,7 +86,7 @@ impl Rewriter {
                 self.constants.insert(output, tensor);
                 return Ok(());
             }
-            "Identity" | "Dropout" if !self.outputs.contains(&output) => {
+            _ if self.is_passed_over(&node) => {
                 let from = node.input.first().cloned().ok_or_else(|| fail("it has no input"))?;
                 if let Some(tensor) = self.constants.get(&from).cloned() {
                     self.constants.insert(output.clone(), pb::TensorProto { name: output.clone(), ..tensor });
@@ -88,8 +112,13 @@ impl Rewriter {
                 self.transpose(&mut node, &fail)?;
             }
             "Add" if self.add_bias(&node)? => return Ok(()),
+            "Add" | "Sub" | "Mul" | "Div" if self.arithmetic(&node, &fail)? => return Ok(()),
             "Pad" => self.pad(&mut node, &fail)?,
-            "MaxPool" => self.take_padding(&mut node)?,
+            // A maximum pool pads by itself with what stands for minus infinity, a convolution with zero.
+            "MaxPool" if onnx::int_or(&node, "ceil_mode", 0) == 0 => {
+                self.take_padding(&mut node, |value| value <= -LOWEST)?
+            }
+            "Conv" => self.take_padding(&mut node, |value| value == 0.0)?,
             "Squeeze" if self.squeezes_plane(&node)? => {
                 self.push("Flatten", vec![node.input[0].clone()], &output, vec![onnx::int("axis", 1)]);
                 return Ok(());
@@ -112,7 +141,7 @@ impl Rewriter {
         let output = &node.output[0];
         let keep = onnx::int_or(node, "keepdims", 1) != 0;
         let from = node.input[0].clone();
-        let pooled = if keep { output.clone() } else { format!("{output}/pooled") };
+        let pooled = if keep { output.clone() } else { format!("{output}/canonical/pooled") };
         self.push("GlobalAveragePool", vec![from], &pooled, vec![]);
         if !keep {
             self.push("Flatten", vec![pooled], output, vec![onnx::int("axis", 1)]);
@@ -157,60 +186,148 @@ impl Rewriter {
         }
         let scale: Vec<f64> =
             gamma.iter().zip(&variance).map(|(g, v)| f64::from(*g) / (f64::from(*v) + epsilon).sqrt()).collect();
-        let output = node.output[0].clone();
-        let before = self.nodes.iter().position(|n| n.output.first() == node.input.first());
-        let folded = before.filter(|at| {
-            let layer = &self.nodes[*at];
-            let linear = layer.op_type == "Conv" || is_plain_linear(layer);
-            linear && self.readers.get(&layer.output[0]) == Some(&1)
-        });
-        if folded.is_none() && self.is_row(&node.input[0]) {
+        let shift: Vec<f64> = (0..channels).map(|c| f64::from(beta[c]) - f64::from(mean[c]) * scale[c]).collect();
+        let layer = self.linear_layer(&node.input[0]);
+        if layer.is_none() && self.is_row(&node.input[0]) {
             self.nodes.push(node.clone());
             return Ok(());
         }
-        let weight_name = format!("{output}/weight");
-        let bias_name = format!("{output}/bias");
-        if let Some(at) = folded {
-            let conv = self.nodes[at].clone();
-            let weight =
-                conv.input.get(1).and_then(|n| self.constants.get(n)).ok_or_else(|| fail("no weights before it"))?;
-            let dims = onnx::dims(weight)?;
-            let values = onnx::f32s(weight)?;
-            if dims.first() != Some(&channels) {
-                return Err(fail("the layer before it has another number of channels"));
-            }
-            let old = match conv.input.get(2).filter(|n| !n.is_empty()) {
-                Some(name) => self.floats(name)?.ok_or_else(|| fail("the bias before it is not constant"))?,
-                None => vec![0.0; channels],
-            };
-            if old.len() != channels {
-                return Err(fail("the bias before it has another number of channels"));
-            }
-            let depth = values.len() / channels;
-            let values: Vec<f32> =
-                values.iter().enumerate().map(|(i, w)| (f64::from(*w) * scale[i / depth]) as f32).collect();
-            let bias: Vec<f32> = (0..channels)
-                .map(|c| ((f64::from(old[c]) - f64::from(mean[c])) * scale[c] + f64::from(beta[c])) as f32)
-                .collect();
-            self.constants.insert(weight_name.clone(), float_tensor(&weight_name, &dims, &values));
-            self.constants.insert(bias_name.clone(), float_tensor(&bias_name, &[channels], &bias));
-            let conv = &mut self.nodes[at];
-            conv.input = vec![conv.input[0].clone(), weight_name, bias_name];
-            conv.output = vec![output];
-            return Ok(());
+        self.scale_and_shift(node, layer, &scale, &shift, fail)
+    }
+
+    /// Where the layer with weights stands that gives `name` to one reader alone.
+    fn linear_layer(&self, name: &str) -> Option<usize> {
+        let at = self.nodes.iter().position(|n| n.output.first().is_some_and(|o| o == name))?;
+        let layer = &self.nodes[at];
+        let linear = layer.op_type == "Conv" || is_plain_linear(layer);
+        let channels = layer.input.get(1).and_then(|name| self.constants.get(name))?.dims.first()?;
+        let has_bias = |name: &String| self.constants.get(name).is_some_and(|bias| bias.dims == [*channels]);
+        let is_constant = layer.input.get(2).is_none_or(|name| name.is_empty() || has_bias(name));
+        (linear && is_constant && self.readers.get(name) == Some(&1)).then_some(at)
+    }
+
+    /// The channels of `name`, where it is known to be an image.
+    fn channels(&self, name: &str) -> Option<i64> {
+        if *name == self.input {
+            return self.input_channels;
         }
-        let values: Vec<f32> = scale.iter().map(|s| *s as f32).collect();
-        let bias: Vec<f32> =
-            (0..channels).map(|c| (f64::from(beta[c]) - f64::from(mean[c]) * scale[c]) as f32).collect();
-        self.depthwise(&node.input[0], &output, &values, &bias);
+        let node = self.nodes.iter().rev().find(|n| n.output.first().is_some_and(|o| o == name))?;
+        match node.op_type.as_str() {
+            "Conv" => {
+                let dims = &node.input.get(1).and_then(|weights| self.constants.get(weights))?.dims;
+                dims.first().copied().filter(|_| dims.len() == 4)
+            }
+            "Relu" | "Clip" | "Sigmoid" | "HardSwish" | "HardSigmoid" | "LeakyRelu" | "Elu" | "Tanh" | "MaxPool"
+            | "AveragePool" | "GlobalAveragePool" => self.channels(node.input.first()?),
+            _ => None,
+        }
+    }
+
+    /// What `node` gives is what it reads times `scale` plus `shift`, for each channel: into the weights of `layer`,
+    /// which gives what it reads, else a depthwise 1×1 convolution.
+    fn scale_and_shift(
+        &mut self,
+        node: &pb::NodeProto,
+        layer: Option<usize>,
+        scale: &[f64],
+        shift: &[f64],
+        fail: &dyn Fn(&str) -> QuantizeError,
+    ) -> Result<(), QuantizeError> {
+        let output = node.output[0].clone();
+        let channels = scale.len();
+        let Some(at) = layer else {
+            let [values, bias] = [scale, shift].map(|numbers| numbers.iter().map(|v| *v as f32).collect::<Vec<f32>>());
+            self.depthwise(&node.input[0], &output, &values, &bias);
+            return Ok(());
+        };
+        let layer = self.nodes[at].clone();
+        let weight = layer.input.get(1).and_then(|n| self.constants.get(n));
+        let weight = weight.ok_or_else(|| fail("no weights before it"))?;
+        let dims = onnx::dims(weight)?;
+        let values = onnx::f32s(weight)?;
+        if dims.first() != Some(&channels) {
+            return Err(fail("the layer before it has another number of channels"));
+        }
+        let old = match layer.input.get(2).filter(|n| !n.is_empty()) {
+            Some(name) => self.floats(name)?.ok_or_else(|| fail("the bias before it is not constant"))?,
+            None => vec![0.0; channels],
+        };
+        if old.len() != channels {
+            return Err(fail("the bias before it has another number of channels"));
+        }
+        let depth = values.len() / channels;
+        let values: Vec<f32> =
+            values.iter().enumerate().map(|(i, w)| (f64::from(*w) * scale[i / depth]) as f32).collect();
+        let bias: Vec<f32> = (0..channels).map(|c| (f64::from(old[c]) * scale[c] + shift[c]) as f32).collect();
+        let weight_name = format!("{output}/canonical/weight");
+        let bias_name = format!("{output}/canonical/bias");
+        self.constants.insert(weight_name.clone(), float_tensor(&weight_name, &dims, &values));
+        self.constants.insert(bias_name.clone(), float_tensor(&bias_name, &[channels], &bias));
+        let layer = &mut self.nodes[at];
+        layer.input = vec![layer.input[0].clone(), weight_name, bias_name];
+        layer.output = vec![output];
         Ok(())
+    }
+
+    /// A sum, difference, product or quotient with a constant for each channel, or one for all; false for other
+    /// arithmetic.
+    fn arithmetic(
+        &mut self,
+        node: &pb::NodeProto,
+        fail: &dyn Fn(&str) -> QuantizeError,
+    ) -> Result<bool, QuantizeError> {
+        let [first, second] = node.input.as_slice() else { return Ok(false) };
+        let (x, name, is_turned) = match (self.constants.get(first), self.constants.get(second)) {
+            (None, Some(_)) => (first, second, false),
+            (Some(_), None) => (second, first, true),
+            _ => return Ok(false),
+        };
+        let layer = self.linear_layer(x);
+        let weights = layer.and_then(|at| self.nodes[at].input.get(1)).and_then(|name| self.constants.get(name));
+        let is_row = weights.is_some_and(|w| w.dims.len() == 2);
+        let tensor = &self.constants[name];
+        let channels = match weights {
+            Some(weights) if is_row => weights.dims.first().copied(),
+            _ => self.channels(x),
+        };
+        if tensor.data_type != DataType::Float as i32 {
+            return Ok(false);
+        }
+        let Some(channels) = channels.and_then(|c| usize::try_from(c).ok()) else { return Ok(false) };
+        let is_each = match tensor.dims.as_slice() {
+            [] | [1] => false,
+            [n] | [1, n] if is_row => *n == channels as i64,
+            [1, n, 1, 1] | [n, 1, 1] if !is_row => *n == channels as i64,
+            _ => return Ok(false),
+        };
+        let values = onnx::f32s(tensor)?;
+        let is_whole = values.len() == if is_each { channels } else { 1 };
+        if !is_whole {
+            return Ok(false);
+        }
+        let value = |c: usize| f64::from(if is_each { values[c] } else { values[0] });
+        let of: fn(f64) -> [f64; 2] = match (node.op_type.as_str(), is_turned) {
+            ("Add", _) => |v| [1.0, v],
+            ("Sub", false) => |v| [1.0, -v],
+            ("Sub", true) => |v| [-1.0, v],
+            ("Mul", _) => |v| [v, 0.0],
+            ("Div", false) => |v| [1.0 / v, 0.0],
+            _ => return Ok(false),
+        };
+        let (scale, shift): (Vec<f64>, Vec<f64>) = (0..channels).map(|c| of(value(c)).into()).unzip();
+        if scale.iter().chain(&shift).any(|s| !(*s as f32).is_finite()) {
+            return Ok(false);
+        }
+        let node = pb::NodeProto { input: vec![x.clone()], ..node.clone() };
+        self.scale_and_shift(&node, layer, &scale, &shift, fail)?;
+        Ok(true)
     }
 
     /// A depthwise 1×1 convolution from `input` to `output`.
     fn depthwise(&mut self, input: &str, output: &str, weights: &[f32], bias: &[f32]) {
         let channels = weights.len();
-        let weight_name = format!("{output}/weight");
-        let bias_name = format!("{output}/bias");
+        let weight_name = format!("{output}/canonical/weight");
+        let bias_name = format!("{output}/canonical/bias");
         self.constants.insert(weight_name.clone(), float_tensor(&weight_name, &[channels, 1, 1, 1], weights));
         self.constants.insert(bias_name.clone(), float_tensor(&bias_name, &[channels], bias));
         let attributes = vec![
@@ -262,9 +379,8 @@ impl Rewriter {
         }
     }
 
-    /// Makes padding by minus infinity, or what stands for it, that of the maximum pool `node` behind it: it pads so by
-    /// itself.
-    fn take_padding(&mut self, node: &mut pb::NodeProto) -> Result<(), QuantizeError> {
+    /// Makes padding by a value that `pads_itself` with that of the window `node` behind it.
+    fn take_padding(&mut self, node: &mut pb::NodeProto, pads_itself: fn(f32) -> bool) -> Result<(), QuantizeError> {
         let input = node.input.first().cloned().unwrap_or_default();
         let Some(at) = self.nodes.iter().position(|n| n.op_type == "Pad" && n.output.first() == Some(&input)) else {
             return Ok(());
@@ -273,12 +389,15 @@ impl Rewriter {
         let constant = |i: usize| pad.input.get(i).and_then(|name| self.constants.get(name));
         let value = constant(2).map(onnx::f32s).transpose()?.and_then(|v| v.first().copied()).unwrap_or(0.0);
         let pads = constant(1).map(onnx::i64s).transpose()?.unwrap_or_default();
-        let [0, 0, top, left, 0, 0, bottom, right] = pads[..] else { return Ok(()) };
+        let axes = constant(3).map(onnx::i64s).transpose()?;
+        let Some([top, left, bottom, right]) = of_planes(&pads, axes.as_deref()) else { return Ok(()) };
         let kernel = onnx::ints_or(node, "kernel_shape", &[]);
         let fits = kernel.iter().zip([top.max(bottom), left.max(right)]).all(|(k, p)| p < *k);
         let has_padding = onnx::ints_or(node, "pads", &[]).iter().any(|p| *p != 0)
             || onnx::attribute(node, "auto_pad").is_some_and(|a| !a.s.is_empty() && a.s != b"NOTSET");
-        if value > -LOWEST || !fits || has_padding || self.readers.get(&input) != Some(&1) {
+        let is_constant = onnx::attribute(&pad, "mode").is_none_or(|a| a.s.is_empty() || a.s == b"constant");
+        let is_alone = self.readers.get(&input) == Some(&1);
+        if !is_constant || !pads_itself(value) || !fits || has_padding || !is_alone {
             return Ok(());
         }
         node.input[0].clone_from(&pad.input[0]);
@@ -309,7 +428,7 @@ impl Rewriter {
             return Ok(false);
         }
         let values = onnx::f32s(tensor)?;
-        let name = format!("{bias}/row");
+        let name = format!("{bias}/canonical/row");
         layer.input.push(name.clone());
         layer.output.clone_from(&node.output);
         self.constants.insert(name.clone(), float_tensor(&name, &[values.len()], &values));
@@ -338,7 +457,7 @@ impl Rewriter {
         let [rows, columns] = dims.as_slice() else { return Err(fail("its weights are no matrix")) };
         let turned: Vec<f32> =
             (0..*columns).flat_map(|c| (0..*rows).map(move |r| (r, c))).map(|(r, c)| values[r * columns + c]).collect();
-        let new = format!("{name}/transposed");
+        let new = format!("{name}/canonical/transposed");
         self.constants.insert(new.clone(), float_tensor(&new, &[*columns, *rows], &turned));
         node.input[1] = new;
         node.attribute.retain(|a| a.name != "transB");
@@ -355,12 +474,34 @@ impl Rewriter {
         if values.len() != 1 || outputs < 2 {
             return Ok(());
         }
-        let name = format!("{}/for_each", node.input[2]);
+        let name = format!("{}/canonical/for_each", node.input[2]);
         let spread = float_tensor(&name, &[outputs], &vec![values[0]; outputs]);
         self.constants.insert(name.clone(), spread);
         node.input[2] = name;
         Ok(())
     }
+}
+
+/// Padding at the top, left, bottom and right of planes, of the `pads` of a `Pad` of all or some `axes`; `None` where
+/// other axes are padded (ONNX operator specification, `Pad` version 18).
+fn of_planes(pads: &[i64], axes: Option<&[i64]>) -> Option<[i64; 4]> {
+    let axes = axes.unwrap_or(&[0, 1, 2, 3]);
+    let (begins, ends) = pads.split_at_checked(axes.len())?;
+    if ends.len() != axes.len() {
+        return None;
+    }
+    let mut planes = [0; 4];
+    for (axis, (begin, end)) in axes.iter().zip(begins.iter().zip(ends)) {
+        match axis.rem_euclid(4) {
+            side @ 2..4 => {
+                planes[side as usize - 2] = *begin;
+                planes[side as usize] = *end;
+            }
+            _ if (*begin, *end) == (0, 0) => {}
+            _ => return None,
+        }
+    }
+    Some(planes)
 }
 
 /// True for a `Gemm` with weights `[out, in]` and nothing to scale: a linear layer.

@@ -1,8 +1,13 @@
 //! The command line of `quantize`: raw arguments → a checked plan → the work → a report.
 
+mod explain;
+mod hold;
+mod judge;
+mod prepare;
 mod report;
 mod run;
 
+use crate::calibration::Method;
 use anyhow::{Result, bail, ensure};
 use clap::Parser;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -12,11 +17,22 @@ use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::Format;
 use edge_runtime::image::folder::image_files;
 use edge_runtime::process::command_line::parse;
-use edge_runtime::process::files::{check_folder, check_outputs};
+use edge_runtime::process::files::{check_folder, check_outputs, may_replace};
 use edge_runtime::process::progress::Reporter;
 use edge_runtime::process::{self, Failure, output};
+use edge_runtime::report::html::HTML_HEAD;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+/// Methods of calibration, and the choice among them.
+const METHODS: [&str; 5] = {
+    let [min_max, percentile, entropy, mse] = Method::NAMES;
+    ["auto", min_max, percentile, entropy, mse]
+};
+
+/// A method of calibration; the best one, if none.
+#[derive(Clone, Copy)]
+struct Choice(Option<Method>);
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -36,6 +52,15 @@ struct Cli {
     /// Record activation ranges over the images in this folder, instead of those in the model
     #[arg(long, value_name = "DIR")]
     calibrate: Option<PathBuf>,
+    /// How much of what was seen the codes of an activation cover: auto tries all methods and keeps the one whose int8
+    /// network is closest to the float one
+    #[arg(
+        long,
+        value_name = "METHOD",
+        default_value = "auto",
+        value_parser = PossibleValuesParser::new(METHODS).map(|name| Choice(name.parse().ok()))
+    )]
+    method: Choice,
     /// What a model of another origin expects and what its outputs mean (TOML: labels, positive, threshold, mean, std,
     /// unit, resize, activation)
     #[arg(long, value_name = "FILE")]
@@ -46,6 +71,10 @@ struct Cli {
     /// Keep this layer in float (repeatable): for one that loses too much in int8
     #[arg(long, value_name = "LAYER")]
     float: Vec<String>,
+    /// Keep layers in float, those that lose most first, until the AUROC on the images of --data is at most this
+    /// much lower
+    #[arg(long, value_name = "AUROC", requires = "data", value_parser = largest_drop)]
+    max_drop: Option<f64>,
     /// Labelled images (Kermany layout, or a manifest): re-tune the threshold on val, report agreement and metrics
     #[arg(long)]
     data: Option<PathBuf>,
@@ -62,7 +91,10 @@ struct Cli {
     /// Write over files that are there
     #[arg(long)]
     force: bool,
-    /// Do everything but write the files
+    /// Write a page that says what int8 does to each layer, measured on the images of --data or --calibrate
+    #[arg(long, value_name = "FILE.html")]
+    explain: Option<PathBuf>,
+    /// Do everything but write the two files
     #[arg(long)]
     dry_run: bool,
     /// Predict the network's time on this board (a name of `boards list`, or a board file)
@@ -84,14 +116,20 @@ struct Plan {
     size: Option<u32>,
     /// Images to record activation ranges on.
     calibration: Option<Vec<PathBuf>>,
+    /// How ranges follow from them; the best one, if none is named.
+    method: Option<Method>,
     keep_float: Vec<String>,
+    /// Most that the area under the curve may fall.
+    max_drop: Option<f64>,
     /// Labelled images to judge by.
     data: Option<LabelledImages>,
     /// The QDQ model that is written.
     int8_onnx: PathBuf,
     /// The bundle that is written.
     bundle: PathBuf,
-    /// Whether they are.
+    /// The page that is written.
+    explain: Option<PathBuf>,
+    /// Whether the two files are.
     writes: bool,
     /// The board whose time is predicted.
     board: Option<Board>,
@@ -110,9 +148,23 @@ impl Cli {
         let [int8_onnx, bundle] = self.outputs()?;
         let inputs = [Some(&self.model), self.contract.as_ref(), self.data.as_ref()];
         let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
-        check_outputs(&[&int8_onnx, &bundle], &inputs)?;
-        check_folder(&int8_onnx)?;
-        let there = [&int8_onnx, &bundle].into_iter().find(|path| path.is_file());
+        let outputs: Vec<&Path> = [Some(&int8_onnx), Some(&bundle), self.explain.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(PathBuf::as_path)
+            .collect();
+        check_outputs(&outputs, &inputs)?;
+        outputs.iter().try_for_each(|path| check_folder(path))?;
+        if let Some(page) = &self.explain {
+            // It may be named like an image, or like a model's weights.
+            may_replace(page, HTML_HEAD)?;
+            ensure!(!page.is_dir(), "--explain {} is a folder: give a name in it for the page", page.display());
+        }
+        ensure!(
+            self.explain.is_none() || self.calibrate.is_some() || self.data.is_some(),
+            "--explain measures on images: give some with --calibrate DIR or --data"
+        );
+        let there = outputs.iter().find(|path| path.is_file());
         if let Some(there) = there.filter(|_| !self.force) {
             bail!("{} is there already: --force writes over it, --output STEM writes elsewhere", there.display());
         }
@@ -123,10 +175,13 @@ impl Cli {
             contract: self.contract.clone(),
             size: self.size,
             calibration,
+            method: self.method.0,
             keep_float: self.float.clone(),
+            max_drop: self.max_drop,
             data: self.data.clone().map(|data| LabelledImages { data, split: self.split }),
             int8_onnx,
             bundle,
+            explain: self.explain.clone(),
             writes: !self.dry_run,
             board,
         })
@@ -152,6 +207,12 @@ impl Cli {
             PathBuf::from(path)
         }))
     }
+}
+
+/// A loss of area under the curve.
+fn largest_drop(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if (0.0..0.5).contains(&value) { Ok(value) } else { Err(format!("{text} is not from 0 to 0.5")) }
 }
 
 fn calibration_images(folder: &Path) -> Result<Vec<PathBuf>> {

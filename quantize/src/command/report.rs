@@ -1,5 +1,7 @@
 //! What `quantize` did, for people and machines.
 
+use crate::analysis::Analysis;
+use crate::calibration::Method;
 use crate::foreign::{ActivationSource, ContractSource};
 use data::metrics::{Metrics, printed};
 use edge_runtime::model::contract::Activation;
@@ -26,6 +28,12 @@ pub struct Report {
     /// The board that was asked for.
     #[serde(skip)]
     pub board: Option<String>,
+    /// How the loss was held, if a bound was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
+    /// What int8 does to each layer, if that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
     /// What is predicted for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<Expected>,
@@ -75,6 +83,65 @@ pub struct CalibrationImages {
     pub left_out: Vec<String>,
     /// What is doubtful about them.
     pub warnings: Vec<String>,
+    /// How ranges follow from what was seen.
+    pub method: Option<Method>,
+    /// What each method came to, where the best one was chosen.
+    pub methods: Vec<MethodError>,
+}
+
+/// How close the int8 network comes to the float one with ranges by one method.
+#[derive(Debug, Clone, Serialize)]
+pub struct MethodError {
+    /// The method.
+    pub method: Method,
+    /// Of the logits over calibration images, in decibels; infinite (`null`) where nothing is lost.
+    pub sqnr_db: f64,
+}
+
+impl CalibrationImages {
+    fn lines(&self) -> Vec<String> {
+        let by = self.method.map_or(String::new(), |method| format!(", ranges by {}", method.name()));
+        let of = |m: &MethodError| format!("{} {:.1} dB", m.method.name(), m.sqnr_db);
+        let methods: Vec<String> = self.methods.iter().map(of).collect();
+        let compared = if methods.is_empty() { String::new() } else { format!(" (logits: {})", methods.join(", ")) };
+        let mut lines = vec![format!("calibrated with {} images{by}{compared}", self.used)];
+        lines.extend(self.left_out.iter().map(|image| format!("left out: {image}")));
+        lines.extend(self.warnings.iter().map(|warning| format!("warning: {warning}")));
+        lines
+    }
+}
+
+/// How the loss of AUROC was held.
+#[derive(Debug, Clone, Serialize)]
+pub struct Held {
+    /// Most that may be lost.
+    pub bound: f64,
+    /// Images that it was measured on.
+    pub images: usize,
+    /// Layers that stay float for it, in the order in which they were taken out of int8.
+    pub layers: Vec<HeldLayer>,
+    /// What is lost.
+    pub drop: f64,
+}
+
+/// A layer that stays float.
+#[derive(Debug, Clone, Serialize)]
+pub struct HeldLayer {
+    /// The tensor that it gives.
+    pub layer: String,
+    /// What was lost with it and those that had been taken out before it in float.
+    pub drop: f64,
+}
+
+impl Held {
+    fn line(&self) -> String {
+        let layers: Vec<&str> = self.layers.iter().map(|l| l.layer.as_str()).collect();
+        let float = match layers.as_slice() {
+            [] => "no layer stays float for it".to_owned(),
+            layers => format!("in float for it: {}", layers.join(", ")),
+        };
+        format!("AUROC held within {} over {} images: {:+.4}; {float}", self.bound, self.images, 0.0 - self.drop)
+    }
 }
 
 /// What a board is predicted to take.
@@ -131,13 +198,9 @@ impl Report {
     /// The report for a person, without the end of its last line: what is to be known of the images and layers, a table
     /// where there were labelled images, and six lines.
     pub fn text(&self) -> String {
-        let mut lines = Vec::new();
-        if let Some(images) = &self.calibration {
-            lines.push(format!("calibrated with {} images", images.used));
-            lines.extend(images.left_out.iter().map(|image| format!("left out: {image}")));
-            lines.extend(images.warnings.iter().map(|warning| format!("warning: {warning}")));
-        }
+        let mut lines: Vec<String> = self.calibration.iter().flat_map(CalibrationImages::lines).collect();
         lines.extend(self.assumed_activation());
+        lines.extend(self.held.iter().map(Held::line));
         let islands = self.float_layers.iter();
         lines.extend(islands.map(|l| format!("in float: {} ({})", l.layer, l.operators.join(", "))));
         lines.extend(self.comparison.iter().flat_map(Comparison::lines));
@@ -145,7 +208,8 @@ impl Report {
         lines.join("\n")
     }
 
-    fn summary(&self) -> [String; 6] {
+    /// Six lines, a name and what it is each.
+    pub fn summary(&self) -> [String; 6] {
         let size = |file: &File| format!("{:.1} KiB", file.bytes as f64 / 1024.0);
         let sizes = format!(
             "float {}, int8 ONNX {}, bundle {}",

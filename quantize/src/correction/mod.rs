@@ -7,5 +7,5 @@ mod rounding;
 mod samples;
 
 pub use equalise::{Maxima, equalise};
-pub use rounding::{Factor, Rounding, rounded};
+pub use rounding::{Factor, Rounded, Rounding};
 pub use samples::{IMAGES, maxima, rounding};

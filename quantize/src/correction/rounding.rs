@@ -3,7 +3,9 @@
 //! are still to come. Which weights can do that, the second moments of the inputs say.
 
 use data::triangle::{cholesky, inverse};
+use rayon::prelude::*;
 use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Largest code of a weight.
 const LARGEST: f32 = 127.0;
@@ -11,8 +13,67 @@ const LARGEST: f32 = 127.0;
 /// believed to be nothing.
 const DAMPING: f64 = 0.01;
 
-/// How the weights of each layer are rounded, by the name of their tensor.
-pub type Rounding = HashMap<String, Factor>;
+/// How the weights of each layer are rounded, by the name of their tensor. What was rounded once is kept: a network is
+/// quantised several times to choose among forms of it.
+#[derive(Default)]
+pub struct Rounding {
+    factors: HashMap<String, Factor>,
+    done: Mutex<HashMap<String, Arc<Rounded>>>,
+}
+
+/// The weights of a layer, row by row, as codes.
+#[derive(Debug)]
+pub struct Rounded {
+    /// What a code of each row stands for.
+    scales: Vec<f32>,
+    /// The codes of all rows.
+    pub codes: Vec<i8>,
+    /// By how much the mean of each row's output falls; its bias makes up for it.
+    pub falls: Vec<f32>,
+}
+
+impl Rounding {
+    /// Every weight by itself.
+    pub fn plain() -> Rounding {
+        Rounding::default()
+    }
+
+    /// What is known of the inputs of the weights `name`.
+    pub fn factor(&self, name: &str) -> Option<&Factor> {
+        self.factors.get(name)
+    }
+
+    /// Names of the weights whose inputs are known.
+    pub fn names(&self) -> impl Iterator<Item = &String> {
+        self.factors.keys()
+    }
+
+    /// Rounds `values`, the weights `name`, which have as many rows as `scales`, to multiples of their row's scale.
+    pub fn round(&self, name: &str, values: &[f32], scales: &[f32]) -> Arc<Rounded> {
+        let known = self.done.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        if let Some(known) = known.filter(|known| known.scales == scales) {
+            return known;
+        }
+        let factor = self.factor(name);
+        let depth = (values.len() / scales.len().max(1)).max(1);
+        let row = |(o, (row, scale)): (usize, (&[f32], &f32))| {
+            let corrected = factor.and_then(|factor| factor.round(o, row, *scale));
+            corrected.unwrap_or_else(|| (rounded(row, *scale), 0.0))
+        };
+        let rows: Vec<(Vec<i8>, f32)> = values.par_chunks_exact(depth).zip(scales).enumerate().map(row).collect();
+        let falls = rows.iter().map(|(_, fall)| *fall).collect();
+        let codes = rows.into_iter().flat_map(|(codes, _)| codes).collect();
+        let done = Arc::new(Rounded { scales: scales.to_vec(), codes, falls });
+        self.done.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), done.clone());
+        done
+    }
+}
+
+impl FromParallelIterator<(String, Factor)> for Rounding {
+    fn from_par_iter<I: IntoParallelIterator<Item = (String, Factor)>>(factors: I) -> Rounding {
+        Rounding { factors: HashMap::from_par_iter(factors), done: Mutex::default() }
+    }
+}
 
 /// Of a layer's inputs: the upper triangle `U` with `Uᵀ·U` the inverse of their second moments, and their means.
 pub enum Factor {
@@ -78,7 +139,7 @@ impl Factor {
 }
 
 /// The codes of a row of weights by themselves.
-pub fn rounded(weights: &[f32], scale: f32) -> Vec<i8> {
+fn rounded(weights: &[f32], scale: f32) -> Vec<i8> {
     weights.iter().map(|v| (v / scale).round_ties_even().clamp(-LARGEST, LARGEST) as i8).collect()
 }
 
@@ -128,6 +189,23 @@ mod tests {
             errors[2] += error(&weights, &codes, fall);
         }
         assert!(errors[1] < errors[0] / 4.0 && errors[2] <= errors[1], "{errors:?}");
+    }
+
+    #[test]
+    fn weights_are_rounded_anew_for_other_scales_only() {
+        let factor = Factor::Shared(moments(&inputs(24, 400)));
+        let rounding = Rounding::from_par_iter([("w".to_owned(), factor)]);
+        let weights: Vec<f32> = (0..48).map(|i| ((i * 37) % 251) as f32 / 125.0 - 1.0).collect();
+        let first = rounding.round("w", &weights, &[0.2, 0.1]);
+        assert!(Arc::ptr_eq(&first, &rounding.round("w", &weights, &[0.2, 0.1])));
+        let by_row: Vec<i8> = [(0, 0.2), (1, 0.1)]
+            .into_iter()
+            .flat_map(|(o, scale)| rounding.factor("w").unwrap().round(0, &weights[o * 24..][..24], scale).unwrap().0)
+            .collect();
+        assert_eq!(first.codes, by_row);
+        assert_ne!(rounding.round("w", &weights, &[0.3, 0.1]).codes, by_row);
+        let plain = Rounding::plain().round("w", &weights, &[0.2, 0.1]);
+        assert_eq!((plain.codes[..24].to_vec(), plain.falls.as_slice()), (rounded(&weights[..24], 0.2), &[0.0; 2][..]));
     }
 
     #[test]

@@ -261,12 +261,12 @@ pub(super) mod tests {
     fn every_layer_is_sampled_and_rounds_what_it_reads_better() {
         let model = separable();
         let rounding = rounding(&model, &input(), &frames(8), |_| ()).unwrap();
-        let mut names: Vec<&String> = rounding.keys().collect();
+        let mut names: Vec<&String> = rounding.names().collect();
         names.sort();
         assert_eq!(names, ["deep.w", "hidden.w", "point.w"]);
-        assert!(matches!(&rounding["deep.w"], Factor::EachRow(rows) if rows.len() == 4));
-        let (codes, _) =
-            rounding["hidden.w"].round(0, &[0.31, -0.22, 0.17, 0.05, 0.4, -0.1, 0.02, 0.3, -0.35], 0.1).unwrap();
+        assert!(matches!(rounding.factor("deep.w").unwrap(), Factor::EachRow(rows) if rows.len() == 4));
+        let hidden = rounding.factor("hidden.w").unwrap();
+        let (codes, _) = hidden.round(0, &[0.31, -0.22, 0.17, 0.05, 0.4, -0.1, 0.02, 0.3, -0.35], 0.1).unwrap();
         assert_eq!(codes.len(), 9);
     }
 }
