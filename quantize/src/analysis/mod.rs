@@ -248,12 +248,7 @@ impl Forms<'_> {
     fn weights_db(&self, layer: &IntegerLayer) -> Option<f64> {
         let name = layer.node.input.get(1).filter(|_| layer.form == Form::Weighted)?;
         let values = onnx::f32s(Self::initializer(self.float, name)?).ok()?;
-        let codes = Self::initializer(self.int8, &format!("{name}/codes"))?;
-        let scales = onnx::f32s(Self::initializer(self.int8, &format!("{name}/scale"))?).ok()?;
-        let depth = (values.len() / scales.len().max(1)).max(1);
-        let rows = codes.raw_data.chunks(depth).zip(&scales);
-        let rounded: Vec<f32> =
-            rows.flat_map(|(row, scale)| row.iter().map(move |code| f32::from(*code as i8) * scale)).collect();
+        let rounded = self.dequantised(name)?;
         Some(Noise::between(&values, &rounded).decibels())
     }
 
