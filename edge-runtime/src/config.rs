@@ -22,6 +22,9 @@ pub struct Config {
     /// A model instead of the embedded one.
     #[serde(default)]
     pub model: Option<PathBuf>,
+    /// Public keys, one of which it is to be signed with.
+    #[serde(default)]
+    pub model_keys: Option<PathBuf>,
     /// CPU threads for the network.
     pub threads: u32,
     /// What is done with radiographs that something speaks against.

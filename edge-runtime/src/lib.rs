@@ -14,6 +14,7 @@ pub mod engine;
 pub mod explain;
 pub mod finding;
 pub mod image;
+pub mod keys;
 pub mod kiosk;
 pub mod log;
 pub mod lower;

@@ -1,7 +1,6 @@
 //! `boards build`.
 
 use super::cache;
-use super::sign::read_ring;
 use crate::card::application::{self, Release, release_of};
 use crate::card::bill_of_materials::bill;
 use crate::card::boot_partition;
@@ -10,6 +9,7 @@ use crate::card::programs::{self, Programs};
 use crate::packages::{Archive, Lock, PackageError};
 use anyhow::{Context, anyhow};
 use edge_runtime::board::Board;
+use edge_runtime::keys::read_ring;
 use edge_runtime::process::files::{sync_folder, write_atomically};
 use edge_runtime::process::progress::Reporter;
 use edge_runtime::process::{Failure, output};

@@ -1,12 +1,12 @@
 //! `boards emulate`.
 
-use super::sign::read_toml;
 use crate::card::image::application_of;
 use crate::emulator::{CARD, End, Machine, STICK, Setup};
 use crate::sticks::stick;
 use crate::tools::DEBUGFS;
 use anyhow::{Context, anyhow, ensure};
 use edge_runtime::board::{Board, Display};
+use edge_runtime::keys::{SecretKey, read_secret};
 use edge_runtime::log::{Folder, Log, export};
 use edge_runtime::process::files::{check_outputs, write_atomically};
 use edge_runtime::process::progress::Reporter;
@@ -14,7 +14,6 @@ use edge_runtime::process::{Failure, output};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use slots::bundle::{Kind, Manifest};
-use slots::keys::SecretKey;
 use slots::state::State;
 use slots::{Block, Disk, Layout};
 use std::path::{Path, PathBuf};
@@ -238,7 +237,7 @@ impl<'a> Run<'a> {
     /// start is the proof: it has to come up, and is the next to lose its power.
     fn kill(&self, kills: u32, report: &mut Report, reporter: &Reporter) -> anyhow::Result<()> {
         let key = self.args.key.as_deref().context("no key")?;
-        let secret: SecretKey = read_toml(key)?;
+        let secret = read_secret(key)?;
         // A device that restarts before its power goes is no kill; that happens now and then, not always.
         for _ in 0..4 * kills {
             if report.kills == kills {

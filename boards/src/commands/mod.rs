@@ -4,7 +4,6 @@ mod build;
 mod emulate;
 mod flash;
 mod install;
-mod keygen;
 mod list;
 mod packages;
 mod power_cuts;
@@ -13,6 +12,7 @@ mod sign;
 
 use clap::{Parser, Subcommand};
 use edge_runtime::finding::STATEMENT;
+use edge_runtime::keys::Keygen;
 use edge_runtime::process;
 use edge_runtime::process::command_line::parse;
 use std::path::PathBuf;
@@ -45,7 +45,7 @@ enum Command {
     /// Start an image on an emulated board (QEMU), with files on a stick
     Emulate(emulate::Args),
     /// Make a key that updates are signed with
-    Keygen(keygen::Args),
+    Keygen(Keygen),
     /// Make a signed update of an image or of a model
     Sign(sign::Args),
     /// Lay the application and its unit over the root of another system, such as Raspberry Pi OS or L4T
@@ -65,7 +65,7 @@ pub fn main() -> ExitCode {
             Command::Build(args) => build::run(args),
             Command::Flash(args) => flash::run(args),
             Command::Emulate(args) => emulate::run(args),
-            Command::Keygen(args) => keygen::run(args),
+            Command::Keygen(args) => args.run(),
             Command::Sign(args) => sign::run(args),
             Command::Install(args) => install::run(args),
             Command::PowerCuts(args) => power_cuts::run(args),

@@ -4,14 +4,13 @@ use crate::card::application;
 use crate::card::image::application_of;
 use anyhow::{Context, anyhow};
 use edge_runtime::board::Board;
+use edge_runtime::keys::{read_ring, read_secret};
 use edge_runtime::process::files::write_atomically;
 use edge_runtime::process::{Failure, output};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use slots::bundle::{Kind, Manifest};
-use slots::keys::{KeyRing, SecretKey};
 use slots::{Disk, Layout};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -54,7 +53,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if args.output.extension().is_none_or(|e| e != "hilum-update") {
         return Err(Failure::usage(anyhow!("{}: the name has to end in .hilum-update", args.output.display())));
     }
-    let secret: SecretKey = read_toml(&args.key)?;
+    let secret = read_secret(&args.key)?;
     let keys = args.keys.as_deref().map(read_ring).transpose()?;
     let content = content(&args)?;
     if content.version.len() > 64 {
@@ -118,25 +117,4 @@ fn content(args: &Args) -> Result<Content, Failure> {
         version: args.release_version.clone().unwrap_or_else(|| release.to_string()),
         bytes,
     })
-}
-
-/// The public keys in `path`.
-pub fn read_ring(path: &Path) -> Result<KeyRing, Failure> {
-    let ring: KeyRing = read_toml(path)?;
-    ring.validate().map_err(|e| Failure::usage(anyhow!("{}: {e}", path.display())))?;
-    Ok(ring)
-}
-
-/// What stands in a file of TOML, which may be secret.
-pub fn read_toml<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, Failure> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    // The message alone: the whole error quotes the line, and the line may be a secret.
-    toml::from_str(&text).map_err(|e| Failure::usage(anyhow!("{}: {}", path.display(), e.message())))
-}
-
-/// Writes `value` as TOML.
-pub fn write_toml(path: &Path, value: &impl Serialize) -> Result<(), Failure> {
-    let text = toml::to_string(value).context("TOML")?;
-    write_atomically(path, text.as_bytes()).with_context(|| format!("{} cannot be written", path.display()))?;
-    Ok(())
 }

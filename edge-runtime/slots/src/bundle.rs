@@ -9,7 +9,7 @@
 //! | 64 | its Ed25519 signature |
 //! | … | what is installed, to the end of the file |
 
-use crate::keys::{KeyError, KeyRing, SecretKey};
+use crate::keys::{KeyError, KeyRing, Purpose, SecretKey};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::io::{self, Read};
@@ -115,7 +115,7 @@ impl Manifest {
         let signature = whole::<64>(from)?;
         let manifest: Manifest =
             postcard::from_bytes(&bytes).map_err(|_| BundleError::Damaged("its manifest is not understood"))?;
-        keys.check(&manifest.key, &bytes, &signature)?;
+        keys.check(Purpose::Update, &manifest.key, &bytes, &signature)?;
         Ok(manifest)
     }
 
@@ -130,7 +130,7 @@ impl Manifest {
         head.extend(FORMAT.to_le_bytes());
         head.extend((bytes.len() as u32).to_le_bytes());
         head.extend(&bytes);
-        head.extend(key.sign(&bytes)?);
+        head.extend(key.sign(Purpose::Update, &bytes)?);
         Ok(head)
     }
 

@@ -1,10 +1,30 @@
-//! Keys that updates are signed with. A device holds public keys alone.
+//! Keys that updates and models are signed with. A device holds public keys alone.
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
-/// What stands before every signed manifest, so that no signature of another kind of text is one.
-const CONTEXT: &[u8] = b"hilum update 1\0";
+/// What is signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The manifest of an update.
+    Update,
+    /// The header of a model's bundle, which holds the digest of the rest.
+    Model,
+}
+
+impl Purpose {
+    /// What stands before every signed text, so that no signature of one kind is one of another.
+    fn context(self) -> &'static [u8] {
+        match self {
+            Purpose::Update => b"hilum update 1\0",
+            Purpose::Model => b"hilum model 1\0",
+        }
+    }
+
+    fn message(self, text: &[u8]) -> Vec<u8> {
+        [self.context(), text].concat()
+    }
+}
 
 /// A public key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +34,13 @@ pub struct PublicKey {
     pub name: String,
     /// Ed25519 (RFC 8032), 64 hexadecimal digits.
     pub public: String,
+}
+
+impl PublicKey {
+    /// Its 32 bytes.
+    pub fn bytes(&self) -> Result<[u8; 32], KeyError> {
+        unhex(&self.public).ok_or_else(|| KeyError::Malformed(self.name.clone()))
+    }
 }
 
 /// The keys that a device believes.
@@ -49,7 +76,7 @@ pub enum KeyError {
     #[error("it is signed with a key that this device does not know: ask whoever gave you the file")]
     Unknown,
     /// A ring without a key.
-    #[error("it holds no key: no update could be checked with it")]
+    #[error("it holds no key: nothing could be checked with it")]
     NoKey,
     /// The key is revoked.
     #[error("it is signed with a key that was revoked: ask for a newer file")]
@@ -76,8 +103,12 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     Some(bytes)
 }
 
-fn message(manifest: &[u8]) -> Vec<u8> {
-    [CONTEXT, manifest].concat()
+/// Checks `signature`, made with the public key `public`, of `text`. Whose key it is, a [`KeyRing`] says.
+pub fn verify(purpose: Purpose, public: &[u8; 32], text: &[u8], signature: &[u8; 64]) -> Result<(), KeyError> {
+    let key = VerifyingKey::from_bytes(public).map_err(|_| KeyError::Wrong)?;
+    let signature = Signature::from_bytes(signature);
+    // Strict: of one text there is one signature (RFC 8032, 8.4).
+    key.verify_strict(&purpose.message(text), &signature).map_err(|_| KeyError::Wrong)
 }
 
 impl SecretKey {
@@ -97,24 +128,31 @@ impl SecretKey {
         Ok(PublicKey { name: self.name.clone(), public })
     }
 
-    /// The signature of a manifest.
-    pub fn sign(&self, manifest: &[u8]) -> Result<[u8; 64], KeyError> {
-        Ok(self.signing()?.sign(&message(manifest)).to_bytes())
+    /// The signature of `text`.
+    pub fn sign(&self, purpose: Purpose, text: &[u8]) -> Result<[u8; 64], KeyError> {
+        Ok(self.signing()?.sign(&purpose.message(text)).to_bytes())
     }
 }
 
 impl KeyRing {
-    /// Checks `signature`, made with the public key `public`, of `manifest`.
-    pub fn check(&self, public: &str, manifest: &[u8], signature: &[u8; 64]) -> Result<&PublicKey, KeyError> {
+    /// The key of this ring that has `public`, 64 hexadecimal digits.
+    pub fn known(&self, public: &str) -> Result<&PublicKey, KeyError> {
         if self.revoked.iter().any(|revoked| revoked.eq_ignore_ascii_case(public)) {
             return Err(KeyError::Revoked);
         }
-        let known = self.keys.iter().find(|key| key.public.eq_ignore_ascii_case(public)).ok_or(KeyError::Unknown)?;
-        let malformed = || KeyError::Malformed(known.name.clone());
-        let key = VerifyingKey::from_bytes(&unhex(&known.public).ok_or_else(malformed)?).map_err(|_| malformed())?;
-        let signature = Signature::from_bytes(signature);
-        // Strict: of one text there is one signature (RFC 8032, 8.4).
-        key.verify_strict(&message(manifest), &signature).map_err(|_| KeyError::Wrong)?;
+        self.keys.iter().find(|key| key.public.eq_ignore_ascii_case(public)).ok_or(KeyError::Unknown)
+    }
+
+    /// Checks `signature`, made with the public key `public`, of `text`.
+    pub fn check(
+        &self,
+        purpose: Purpose,
+        public: &str,
+        text: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<&PublicKey, KeyError> {
+        let known = self.known(public)?;
+        verify(purpose, &known.bytes()?, text, signature)?;
         Ok(known)
     }
 
@@ -142,19 +180,24 @@ mod tests {
         let secret = SecretKey::of_random("a", [7; 32]);
         let other = SecretKey::of_random("b", [8; 32]).public().unwrap();
         let public = secret.public().unwrap();
-        let signature = secret.sign(b"text").unwrap();
+        let signature = secret.sign(Purpose::Update, b"text").unwrap();
         let ring = |keys: &[&PublicKey], revoked: &[&PublicKey]| KeyRing {
             version: 1,
             keys: keys.iter().map(|k| (*k).clone()).collect(),
             revoked: revoked.iter().map(|k| k.public.clone()).collect(),
         };
         let known = ring(&[&other, &public], &[]);
-        assert_eq!(known.check(&public.public, b"text", &signature).unwrap().name, "a");
-        assert_eq!(known.check(&public.public, b"tex!", &signature), Err(KeyError::Wrong));
-        assert_eq!(known.check(&other.public, b"text", &signature), Err(KeyError::Wrong));
-        assert_eq!(ring(&[&other], &[]).check(&public.public, b"text", &signature), Err(KeyError::Unknown));
+        assert_eq!(known.check(Purpose::Update, &public.public, b"text", &signature).unwrap().name, "a");
+        assert_eq!(known.check(Purpose::Update, &public.public, b"tex!", &signature), Err(KeyError::Wrong));
+        assert_eq!(known.check(Purpose::Update, &other.public, b"text", &signature), Err(KeyError::Wrong));
+        assert_eq!(
+            ring(&[&other], &[]).check(Purpose::Update, &public.public, b"text", &signature),
+            Err(KeyError::Unknown)
+        );
         let revoked = ring(&[&public], &[&public]);
-        assert_eq!(revoked.check(&public.public, b"text", &signature), Err(KeyError::Revoked));
+        assert_eq!(revoked.check(Purpose::Update, &public.public, b"text", &signature), Err(KeyError::Revoked));
+        // An update's signature is no model's.
+        assert_eq!(known.check(Purpose::Model, &public.public, b"text", &signature), Err(KeyError::Wrong));
         assert!(SecretKey { name: "c".into(), secret: "zz".into() }.public().is_err());
         assert!(
             KeyRing { keys: vec![PublicKey { name: "d".into(), public: "é".repeat(32) }], ..known }.validate().is_err()

@@ -1,6 +1,6 @@
 //! `edge-runtime doctor`.
 
-use super::load;
+use super::ModelSource;
 use crate::board::Board;
 use crate::config::Config;
 use crate::display::screens::Check;
@@ -52,9 +52,9 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let config = Config::open(args.config.as_deref()).map_err(Failure::usage)?;
     let board = Board::find(args.board.as_deref().unwrap_or(&config.board)).map_err(Failure::usage)?;
     let compute = process.compute(config.threads as usize)?;
-    let path = config.model.as_deref();
-    let model = match load(path, &compute) {
-        Ok(model) => self_test::model(&model, |compute| load(path, compute)),
+    let source = ModelSource::of(&config)?;
+    let model = match source.load(&compute) {
+        Ok(model) => self_test::model(&model, |compute| source.load(compute)),
         Err(e) => Outcome { check: Check::Model, passed: false, sentence: e.to_string() },
     };
     let opened = Folder::existing(config.findings.folder.clone()).map(|folder| Log::read(&folder));

@@ -1,6 +1,6 @@
 //! `edge-runtime inspect`.
 
-use super::load;
+use super::ModelSource;
 use crate::engine::kernels;
 use crate::finding::STATEMENT;
 use crate::model::Model;
@@ -15,6 +15,9 @@ use std::path::PathBuf;
 pub struct Args {
     /// A .hilum bundle or .onnx model; without it the embedded default
     model: Option<PathBuf>,
+    /// Take it only if it is signed with one of these public keys (`quantize keygen` writes them)
+    #[arg(long, value_name = "FILE", requires = "model")]
+    model_keys: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -28,6 +31,8 @@ struct Report<'a> {
     format: &'static str,
     digest: &'a str,
     bytes: usize,
+    /// The public key that it is signed with.
+    signer: Option<&'a str>,
     input: &'a InputContract,
     labels: &'a [String],
     positive: u32,
@@ -56,7 +61,7 @@ struct Layer<'a> {
 
 pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let compute = process.compute(1)?;
-    let model = load(args.model.as_deref(), &compute)?;
+    let model = ModelSource::open(args.model.as_deref(), args.model_keys.as_deref())?.load(&compute)?;
     let report = Report::new(&model);
     match args.json {
         true => output::json(&report, true)?,
@@ -74,6 +79,7 @@ impl<'a> Report<'a> {
             format: model.format.name(),
             digest: &model.digest,
             bytes: model.size,
+            signer: model.signer.as_deref(),
             input: &contract.input,
             labels: &contract.labels,
             positive: contract.positive,
@@ -118,6 +124,7 @@ fn text(report: &Report, positive_label: &str) -> String {
     row("model", format!("{} (Hilum {})", report.name, report.version));
     row("format", format!("{}, {:.1} KiB", report.format, report.bytes as f64 / 1024.0));
     row("digest", report.digest.to_owned());
+    row("signature", report.signer.map_or("none".into(), |key| format!("of the public key {key}")));
     row(
         "input",
         format!(

@@ -10,8 +10,10 @@ mod ui;
 mod update;
 
 use crate::board::{Board, HOST};
+use crate::config::Config;
 use crate::engine::Compute;
 use crate::finding::STATEMENT;
+use crate::keys::{KeyRing, read_ring};
 use crate::model::{Model, ModelError};
 use crate::process::command_line::parse;
 use crate::process::{self, Failure, Process};
@@ -76,6 +78,9 @@ struct DeviceArgs {
     /// A .hilum bundle or .onnx model instead of the embedded default
     #[arg(long, value_name = "FILE")]
     model: Option<PathBuf>,
+    /// Take the model only if it is signed with one of these public keys (`quantize keygen` writes them)
+    #[arg(long, value_name = "FILE", requires = "model")]
+    model_keys: Option<PathBuf>,
     /// Budget and display of this board (a name of `boards list`, or a board file)
     #[arg(long, default_value = HOST)]
     board: String,
@@ -94,15 +99,34 @@ impl DeviceArgs {
     fn open(&self, process: Process) -> Result<Device, Failure> {
         let board = Board::find(&self.board).map_err(Failure::usage)?;
         let compute = process.compute(self.threads as usize)?;
-        let model = load(self.model.as_deref(), &compute)?;
+        let model = ModelSource::open(self.model.as_deref(), self.model_keys.as_deref())?.load(&compute)?;
         Ok(Device { model, board })
     }
 }
 
-fn load(path: Option<&Path>, compute: &Compute) -> Result<Model, ModelError> {
-    match path {
-        Some(path) => Model::load(path, compute),
-        None => Model::embedded(compute),
+/// Where a model comes from.
+struct ModelSource {
+    /// A file; without it the embedded default, which is part of the program.
+    path: Option<PathBuf>,
+    /// The keys that a file is to be signed with one of.
+    keys: Option<KeyRing>,
+}
+
+impl ModelSource {
+    fn open(path: Option<&Path>, keys: Option<&Path>) -> Result<ModelSource, Failure> {
+        Ok(ModelSource { path: path.map(Path::to_owned), keys: keys.map(read_ring).transpose()? })
+    }
+
+    fn of(config: &Config) -> Result<ModelSource, Failure> {
+        ModelSource::open(config.model.as_deref(), config.model_keys.as_deref())
+    }
+
+    fn load(&self, compute: &Compute) -> Result<Model, ModelError> {
+        match (&self.path, &self.keys) {
+            (Some(path), Some(keys)) => Model::load_signed(path, keys, compute),
+            (Some(path), None) => Model::load(path, compute),
+            (None, _) => Model::embedded(compute),
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `edge-runtime ui`.
 
-use super::load;
+use super::ModelSource;
 use crate::board::Board;
 use crate::config::Config;
 use crate::display::text::Language;
@@ -82,6 +82,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let config = args.config()?;
     let board = Board::find(&config.board).map_err(Failure::usage)?;
     let compute = process.compute(config.threads as usize)?;
+    let source = ModelSource::of(&config)?;
     for folder in &config.inbox.folders {
         std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     }
@@ -116,12 +117,12 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
         panel,
         inputs,
     };
-    let path = config.model.as_deref();
-    let end = run_kiosk(kiosk, || load(path, &compute), |model| self_test::model(model, |compute| load(path, compute)))
-        .map_err(|e| match e {
-            KioskError::Model(e) => Failure::model(e),
-            e => Failure::work(e),
-        })?;
+    let end =
+        run_kiosk(kiosk, || source.load(&compute), |model| self_test::model(model, |compute| source.load(compute)))
+            .map_err(|e| match e {
+                KioskError::Model(e) => Failure::model(e),
+                e => Failure::work(e),
+            })?;
     // Held until here, so that the channel of keys stays open.
     drop(to);
     if end == End::Off

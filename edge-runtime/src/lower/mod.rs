@@ -7,7 +7,7 @@ mod reading;
 pub use reading::DequantisedWeights;
 
 use crate::network::{Network, NetworkError, Node, Quantisation, Value};
-use crate::onnx::{LOGITS, MAP, OnnxError, pb};
+use crate::onnx::{self, LOGITS, MAP, OnnxError, pb};
 use crate::operators::table::Function;
 use crate::operators::{Dense, Float, Logits, Op, Table, onnx_names, onnx_operator};
 use std::collections::HashMap;
@@ -127,6 +127,10 @@ pub struct Lowering<'a> {
     model: &'a pb::ModelProto,
     graph: &'a pb::GraphProto,
     input: &'a pb::ValueInfoProto,
+    /// The image, which is shifted before it is quantised.
+    image: &'a str,
+    /// By how much.
+    shift: f32,
     outputs: Vec<&'a str>,
     /// The node that gives each tensor.
     producers: HashMap<&'a str, usize>,
@@ -140,10 +144,22 @@ pub struct Lowering<'a> {
     nodes: Vec<Node>,
 }
 
+/// A network, and what the model does to its image first.
+#[derive(Debug)]
+pub struct LoweredModel {
+    /// The network. The image's codes are of the values that the model reads, less `shift`.
+    pub network: Network,
+    /// What is subtracted from the image before it is quantised.
+    pub shift: f32,
+}
+
 /// Lowers `model`, whose weights are int8 per channel or per tensor and whose activations are uint8.
-pub fn lower(model: &pb::ModelProto) -> Result<Network, LowerError> {
+pub fn lower(model: &pb::ModelProto) -> Result<LoweredModel, LowerError> {
     let mut lowering = Lowering::new(model)?;
     for node in &lowering.graph.node {
+        if lowering.shifts_image(node)? {
+            continue;
+        }
         let is_quantisation = matches!(node.op_type.as_str(), "QuantizeLinear" | "DequantizeLinear");
         match lowering.node(&OnnxNode::new(node)) {
             Err(LowerError::Unsupported { node: name, reason }) if !is_quantisation => {
@@ -152,7 +168,8 @@ pub fn lower(model: &pb::ModelProto) -> Result<Network, LowerError> {
             result => result?,
         }
     }
-    lowering.finish()
+    let shift = lowering.shift;
+    Ok(LoweredModel { network: lowering.finish()?, shift })
 }
 
 impl<'a> Lowering<'a> {
@@ -166,6 +183,8 @@ impl<'a> Lowering<'a> {
             model,
             graph,
             input,
+            image: &input.name,
+            shift: 0.0,
             outputs: graph.output.iter().map(|o| o.name.as_str()).collect(),
             producers: nodes.flat_map(|(i, n)| n.output.iter().map(move |o| (o.as_str(), i))).collect(),
             constants,
@@ -175,6 +194,20 @@ impl<'a> Lowering<'a> {
             rows: HashMap::new(),
             nodes: vec![],
         })
+    }
+
+    /// Takes `node` for part of the image, if it subtracts one number from it before it is quantised.
+    fn shifts_image(&mut self, node: &'a pb::NodeProto) -> Result<bool, LowerError> {
+        let ([from, by], [output]) = (node.input.as_slice(), node.output.as_slice()) else { return Ok(false) };
+        let by = self.constants.get(by.as_str()).filter(|_| node.op_type == "Sub" && from == self.image);
+        let Some(by) = by.filter(|_| self.values.is_empty()) else { return Ok(false) };
+        let [by] = onnx::f32s(by)?[..] else { return Ok(false) };
+        if !by.is_finite() {
+            return Ok(false);
+        }
+        self.image = output;
+        self.shift += by;
+        Ok(true)
     }
 
     fn node(&mut self, node: &OnnxNode) -> Result<(), LowerError> {
@@ -237,7 +270,7 @@ impl<'a> Lowering<'a> {
     fn quantise(&mut self, node: &OnnxNode, to: &str) -> Result<(), LowerError> {
         let from = node.input(0);
         let step = self.step(node)?;
-        if from == self.input.name {
+        if from == self.image {
             return self.quantise_input(node, step, to);
         }
         let float = self.floats.get(from).cloned();

@@ -4,10 +4,13 @@
 use super::calibration::Calibration;
 use super::contract::{Activation, Contract, ContractError};
 use crate::domain::Domain;
+use crate::lower::{LowerError, LoweredModel, lower};
 use crate::network::{Network, NetworkError};
+use crate::onnx::pb;
 use crate::operators::Op;
 use crate::process::files::{hex, sha256};
 use serde::{Deserialize, Serialize};
+use slots::keys::{KeyError, Purpose, SecretKey, verify};
 
 /// The first eight bytes. The carriage return and line feed are there to be hurt by a text-mode transfer.
 pub const MAGIC: [u8; 8] = *b"HILUM\0\r\n";
@@ -17,6 +20,11 @@ pub const MAGIC: [u8; 8] = *b"HILUM\0\r\n";
 pub const VERSION: u16 = 6;
 /// Bytes before the payload.
 pub const HEADER: usize = 48;
+
+/// The flag of bundles with a signature behind the payload.
+const SIGNED: u16 = 1;
+/// Bytes of a signature: the public key (32) and what Ed25519 (RFC 8032) makes of the header (64).
+const SIGNATURE: usize = 96;
 
 /// What a bundle holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -59,6 +67,9 @@ pub enum BundleError {
     /// A bit flipped.
     #[error("the bundle is damaged: its digest does not match its content; copy it again")]
     Digest,
+    /// The signature is not that of the header.
+    #[error("the bundle is signed, and its signature is wrong: it was changed or damaged; get it again")]
+    Signature,
     /// Right digest, wrong content.
     #[error("the bundle cannot be read ({0}); quantise the model again")]
     Content(String),
@@ -71,6 +82,14 @@ pub enum BundleError {
 }
 
 impl Bundle {
+    /// The QDQ model `model`, which `contract` is of. A shift of the image goes into the mean of its pixels.
+    pub fn of_qdq(mut contract: Contract, model: &pb::ModelProto) -> Result<Bundle, LowerError> {
+        let LoweredModel { network, shift } = lower(model)?;
+        let input = &mut contract.input;
+        input.mean.iter_mut().zip(&input.std).for_each(|(mean, deviation)| *mean += shift * deviation);
+        Ok(Bundle { contract, network })
+    }
+
     /// The bundle's bytes and the digest that names them, hexadecimal.
     pub fn encode(&self) -> (Vec<u8>, String) {
         let mut payload = postcard::to_stdvec(self).expect("plain data always serialises");
@@ -109,32 +128,13 @@ impl Bundle {
         Extension { calibration: self.contract.calibration.clone(), domain: self.contract.domain.clone() }
     }
 
-    /// Checks and reads a bundle; also gives its digest. Nothing of the payload is believed before the digest matches.
+    /// Checks and reads a bundle; also gives its digest. Nothing of the payload is believed before the digest and, of a
+    /// signed bundle, the signature matches. Whose signature it is, [`signer`] says.
     pub fn decode(bytes: &[u8]) -> Result<(Bundle, String), BundleError> {
-        if !bytes.starts_with(&MAGIC) {
-            return Err(BundleError::NotABundle);
-        }
-        let Some((header, payload)) = bytes.split_at_checked(HEADER) else {
-            return Err(BundleError::Length { found: bytes.len(), expected: HEADER });
-        };
-        let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
-        if !(2..=VERSION).contains(&word(8)) {
-            return Err(BundleError::Version(word(8)));
-        }
-        if word(10) != 0 {
-            return Err(BundleError::Flags(word(10)));
-        }
-        let declared = u32::from_le_bytes([header[12], header[13], header[14], header[15]]) as usize;
-        if payload.len() != declared {
-            return Err(BundleError::Length { found: bytes.len(), expected: HEADER.saturating_add(declared) });
-        }
-        let digest = sha256(payload);
-        if digest != header[16..48] {
-            return Err(BundleError::Digest);
-        }
+        let Parts { version, payload, digest, .. } = Parts::of(bytes)?;
         let content = |e: postcard::Error| BundleError::Content(e.to_string());
         let (mut bundle, mut rest): (Bundle, &[u8]) = postcard::take_from_bytes(payload).map_err(content)?;
-        if word(8) >= 5 {
+        if version >= 5 {
             let extension: Extension;
             (extension, rest) = postcard::take_from_bytes(rest).map_err(content)?;
             bundle.contract.calibration = extension.calibration;
@@ -145,13 +145,77 @@ impl Bundle {
         }
         bundle.contract.check()?;
         bundle.network.check()?;
-        if bundle.version() != word(8) {
+        if bundle.version() != version {
             return Err(BundleError::Content(
                 "what it holds belongs to another format version than it declares".into(),
             ));
         }
         Ok((bundle, hex(&digest)))
     }
+}
+
+/// Signs `bundle`, the bytes of one without a signature, with `key`. The digest stays as it is.
+pub fn sign(bundle: &mut Vec<u8>, key: &SecretKey) -> Result<(), KeyError> {
+    bundle[10..12].copy_from_slice(&SIGNED.to_le_bytes());
+    let signature = key.sign(Purpose::Model, &bundle[..HEADER])?;
+    bundle.extend(key.public()?.bytes()?);
+    bundle.extend(signature);
+    Ok(())
+}
+
+/// The public key that the bundle `bytes` is signed with, 64 hexadecimal digits; `None` for one without a signature.
+pub fn signer(bytes: &[u8]) -> Result<Option<String>, BundleError> {
+    Ok(Parts::of(bytes)?.signer)
+}
+
+/// A bundle whose digest and signature match.
+struct Parts<'a> {
+    version: u16,
+    payload: &'a [u8],
+    digest: [u8; 32],
+    signer: Option<String>,
+}
+
+impl Parts<'_> {
+    fn of(bytes: &[u8]) -> Result<Parts<'_>, BundleError> {
+        if !bytes.starts_with(&MAGIC) {
+            return Err(BundleError::NotABundle);
+        }
+        let Some((header, rest)) = bytes.split_at_checked(HEADER) else {
+            return Err(BundleError::Length { found: bytes.len(), expected: HEADER });
+        };
+        let word = |at: usize| u16::from_le_bytes([header[at], header[at + 1]]);
+        if !(2..=VERSION).contains(&word(8)) {
+            return Err(BundleError::Version(word(8)));
+        }
+        if word(10) & !SIGNED != 0 {
+            return Err(BundleError::Flags(word(10)));
+        }
+        let is_signed = word(10) == SIGNED;
+        let declared = u32::from_le_bytes([header[12], header[13], header[14], header[15]]) as usize;
+        let behind = if is_signed { SIGNATURE } else { 0 };
+        if rest.len() != declared.saturating_add(behind) {
+            let expected = HEADER.saturating_add(declared).saturating_add(behind);
+            return Err(BundleError::Length { found: bytes.len(), expected });
+        }
+        let (payload, signature) = rest.split_at(declared);
+        let signature = is_signed.then_some(signature);
+        let digest = sha256(payload);
+        if digest != header[16..48] {
+            return Err(BundleError::Digest);
+        }
+        let signer = signature.map(|signature| signed_by(header, signature)).transpose()?;
+        Ok(Parts { version: word(8), payload, digest, signer })
+    }
+}
+
+/// The key that `signature` is of, if it belongs to `header`.
+fn signed_by(header: &[u8], signature: &[u8]) -> Result<String, BundleError> {
+    let parts = signature.split_first_chunk::<32>();
+    let (public, signature) = parts.ok_or(BundleError::Signature)?;
+    let signature: &[u8; 64] = signature.try_into().map_err(|_| BundleError::Signature)?;
+    verify(Purpose::Model, public, header, signature).map_err(|_| BundleError::Signature)?;
+    Ok(hex(public))
 }
 
 #[cfg(test)]
@@ -232,6 +296,46 @@ pub(crate) mod tests {
     fn every_cut_is_noticed() {
         let (bytes, _) = calibrated().encode();
         assert!((0..bytes.len()).all(|n| Bundle::decode(&bytes[..n]).is_err()));
+    }
+
+    fn signed() -> (Vec<u8>, SecretKey) {
+        let key = SecretKey::of_random("clinic", [7; 32]);
+        let mut bytes = calibrated().encode().0;
+        sign(&mut bytes, &key).unwrap();
+        (bytes, key)
+    }
+
+    #[test]
+    fn a_signed_bundle_is_the_same_model_and_says_whose_it_is() {
+        let (bytes, key) = signed();
+        let (plain, digest) = calibrated().encode();
+        assert_eq!(Bundle::decode(&bytes).unwrap(), (calibrated(), digest));
+        assert_eq!(signer(&bytes).unwrap(), Some(key.public().unwrap().public));
+        assert_eq!(signer(&plain).unwrap(), None);
+    }
+
+    #[test]
+    fn every_flipped_bit_and_every_cut_of_a_signed_bundle_is_noticed() {
+        let (bytes, _) = signed();
+        for at in 0..bytes.len() {
+            let mut bad = bytes.clone();
+            bad[at] ^= 1 << (at % 8);
+            assert!(Bundle::decode(&bad).is_err(), "byte {at}");
+            assert!(Bundle::decode(&bytes[..at]).is_err(), "cut at {at}");
+        }
+        let mut bare = bytes.clone();
+        bare[10] = 0;
+        assert!(matches!(Bundle::decode(&bare), Err(BundleError::Length { .. })));
+    }
+
+    #[test]
+    fn a_signature_is_of_one_bundle_alone() {
+        let (mut bytes, _) = signed();
+        let signature = bytes.split_off(bytes.len() - SIGNATURE);
+        let mut other = tiny().encode().0;
+        other[10] = 1;
+        other.extend(signature);
+        assert!(matches!(Bundle::decode(&other), Err(BundleError::Signature)));
     }
 
     #[test]

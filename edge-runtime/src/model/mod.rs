@@ -8,13 +8,14 @@ mod input_codes;
 use crate::engine::{Compute, EngineError, FloatPlan, IntegerPlan, floats};
 use crate::image::GreyPlane;
 use crate::image::preprocess::normalise;
-use crate::lower::{LowerError, input_shape, is_qdq, lower};
+use crate::lower::{LowerError, input_shape, is_qdq};
 use crate::network::{Network, Value};
 use crate::onnx::{self, LOGITS, MAP, OnnxError};
 use crate::process::files::sha256_hex;
 use bundle::{Bundle, BundleError};
 use contract::{Activation, Contract, ContractError};
 use input_codes::InputCodes;
+use slots::keys::{KeyError, KeyRing};
 use std::path::{Path, PathBuf};
 
 /// The model that ships with the program.
@@ -74,6 +75,12 @@ pub enum ModelErrorReason {
     /// The engine refuses.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// It is signed with no key that is believed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// It is not signed, and has to be.
+    #[error("is not signed, and models of unknown origin are not taken here: `quantize --sign` signs one")]
+    Unsigned,
     /// Contract and network do not belong together.
     #[error("its network does not fit its contract: {0}")]
     Mismatch(String),
@@ -87,6 +94,8 @@ pub struct Model {
     pub digest: String,
     /// What the file was.
     pub format: ModelFormat,
+    /// The public key that it is signed with, 64 hexadecimal digits.
+    pub signer: Option<String>,
     /// Bytes of the file.
     pub size: usize,
     /// The integer network, unless the model is float; the codes of its weights have moved into the engine.
@@ -139,6 +148,20 @@ impl Model {
         Model::from_bytes(&std::fs::read(path).map_err(io)?, path, compute)
     }
 
+    /// Reads a bundle that one of `keys` has signed. Nothing of another one is read.
+    pub fn load_signed(path: &Path, keys: &KeyRing, compute: &Compute) -> Result<Model, ModelError> {
+        let refused = |reason| ModelError { path: path.to_owned(), reason };
+        let bytes = std::fs::read(path).map_err(|e| refused(ModelErrorReason::Io(e)))?;
+        let signer = match bundle::signer(&bytes) {
+            // Of an ONNX file there is no signed form.
+            Err(BundleError::NotABundle) => None,
+            signer => signer.map_err(|e| refused(e.into()))?,
+        };
+        let signer = signer.ok_or_else(|| refused(ModelErrorReason::Unsigned))?;
+        keys.known(&signer).map_err(|e| refused(e.into()))?;
+        Model::from_bytes(&bytes, path, compute)
+    }
+
     /// Reads a model from memory; `path` is only named in errors.
     pub fn from_bytes(bytes: &[u8], path: &Path, compute: &Compute) -> Result<Model, ModelError> {
         Model::read(bytes, path, compute).map_err(|reason| ModelError { path: path.to_owned(), reason })
@@ -147,7 +170,9 @@ impl Model {
     fn read(bytes: &[u8], path: &Path, compute: &Compute) -> Result<Model, ModelErrorReason> {
         if bytes.starts_with(&bundle::MAGIC[..5]) || path.extension().is_some_and(|e| e == "hilum") {
             let (bundle, digest) = Bundle::decode(bytes)?;
-            return Model::of_bundle(bundle, digest, bytes.len(), compute);
+            let signer = bundle::signer(bytes)?;
+            let model = Model::of_bundle(bundle, digest, bytes.len(), compute)?;
+            return Ok(Model { signer, ..model });
         }
         let proto = onnx::decode(bytes, path)?;
         if let Some(file) = onnx::external_file(&proto) {
@@ -158,9 +183,10 @@ impl Model {
         let contract = onnx::contract(&proto)?;
         let digest = sha256_hex(bytes);
         if is_qdq(&proto) {
-            let bundle = Bundle { contract, network: lower(&proto)? };
+            let bundle = Bundle::of_qdq(contract.clone(), &proto)?;
             let model = Model::of_bundle(bundle, digest, bytes.len(), compute)?;
-            return Ok(Model { format: ModelFormat::OnnxInt8, ..model });
+            // The mean that others give the file's input by, not the one that its pixels are shifted by.
+            return Ok(Model { format: ModelFormat::OnnxInt8, contract, ..model });
         }
         Model::of_onnx(&proto, contract, digest, bytes.len())
     }
@@ -183,7 +209,7 @@ impl Model {
             [Some(LOGITS), has_map.then_some(MAP)].into_iter().flatten().map(Into::into).collect();
         let engine = Engine::Float(FloatPlan::new(proto, Some(&outputs))?);
         let format = ModelFormat::OnnxF32;
-        Ok(Model { contract, digest, format, size, network: None, engine, kernel: "tract-f32" })
+        Ok(Model { contract, digest, format, signer: None, size, network: None, engine, kernel: "tract-f32" })
     }
 
     /// The model in `bundle`, whose digest is `digest` and whose file has `size` bytes.
@@ -212,7 +238,16 @@ impl Model {
         }
         let engine = Engine::Integer { plan, input, map };
         let format = ModelFormat::Bundle;
-        Ok(Model { contract, digest, format, size, network: Some(network), engine, kernel: compute.kernel.name })
+        Ok(Model {
+            contract,
+            digest,
+            format,
+            signer: None,
+            size,
+            network: Some(network),
+            engine,
+            kernel: compute.kernel.name,
+        })
     }
 
     /// Reads one plane of the contract's size.

@@ -8,14 +8,15 @@ mod report;
 mod run;
 
 use crate::calibration::Method;
-use anyhow::{Result, bail, ensure};
-use clap::Parser;
+use anyhow::{Context, Result, bail, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Parser, Subcommand};
 use data::Split;
 use edge_runtime::board::Board;
 use edge_runtime::finding::STATEMENT;
 use edge_runtime::image::Format;
 use edge_runtime::image::folder::image_files;
+use edge_runtime::keys::{Keygen, SecretKey, read_secret};
 use edge_runtime::process::command_line::parse;
 use edge_runtime::process::files::{check_folder, check_outputs, may_replace};
 use edge_runtime::process::progress::Reporter;
@@ -44,8 +45,29 @@ HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`)
 
 /// fp32 ONNX to int8: MODEL.int8.onnx for any runtime, MODEL.hilum for the device.
 #[derive(Parser)]
-#[command(name = "quantize", version, about, after_help = format!("{EXIT_CODES}\n\n{STATEMENT}"))]
+#[command(
+    name = "quantize",
+    version,
+    about,
+    after_help = format!("{EXIT_CODES}\n\n{STATEMENT}"),
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true
+)]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    args: Option<Args>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a key to sign models with
+    Keygen(Keygen),
+}
+
+#[derive(clap::Args)]
+struct Args {
     /// A float model of host-train, or any float ONNX together with --calibrate; layers without an integer form stay
     /// float
     model: PathBuf,
@@ -91,6 +113,9 @@ struct Cli {
     /// Write over files that are there
     #[arg(long)]
     force: bool,
+    /// Sign the bundle with this secret key, for devices that take signed models alone (`quantize keygen` makes one)
+    #[arg(long, value_name = "KEY")]
+    sign: Option<PathBuf>,
     /// Write a page that says what int8 does to each layer, measured on the images of --data or --calibrate
     #[arg(long, value_name = "FILE.html")]
     explain: Option<PathBuf>,
@@ -127,6 +152,8 @@ struct Plan {
     int8_onnx: PathBuf,
     /// The bundle that is written.
     bundle: PathBuf,
+    /// Signs the bundle.
+    key: Option<SecretKey>,
     /// The page that is written.
     explain: Option<PathBuf>,
     /// Whether the two files are.
@@ -143,10 +170,10 @@ struct LabelledImages {
     split: Split,
 }
 
-impl Cli {
+impl Args {
     fn plan(&self) -> Result<Plan> {
         let [int8_onnx, bundle] = self.outputs()?;
-        let inputs = [Some(&self.model), self.contract.as_ref(), self.data.as_ref()];
+        let inputs = [Some(&self.model), self.contract.as_ref(), self.data.as_ref(), self.sign.as_ref()];
         let inputs: Vec<&Path> = inputs.into_iter().flatten().map(PathBuf::as_path).collect();
         let outputs: Vec<&Path> = [Some(&int8_onnx), Some(&bundle), self.explain.as_ref()]
             .into_iter()
@@ -169,6 +196,7 @@ impl Cli {
             bail!("{} is there already: --force writes over it, --output STEM writes elsewhere", there.display());
         }
         let board = self.board.as_deref().map(Board::find).transpose().map_err(Failure::usage)?;
+        let key = self.sign.as_deref().map(read_secret).transpose()?;
         let calibration = self.calibrate.as_deref().map(calibration_images).transpose()?;
         Ok(Plan {
             model: self.model.clone(),
@@ -181,6 +209,7 @@ impl Cli {
             data: self.data.clone().map(|data| LabelledImages { data, split: self.split }),
             int8_onnx,
             bundle,
+            key,
             explain: self.explain.clone(),
             writes: !self.dry_run,
             board,
@@ -228,13 +257,18 @@ fn calibration_images(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
     process::main("quantize", |process| {
-        let cli: Cli = parse()?;
+        let Cli { command, args } = parse()?;
+        if let Some(Command::Keygen(keygen)) = command {
+            keygen.run()?;
+            return Ok(0);
+        }
+        let args = args.context("no model was given")?;
         let compute = process.compute(1)?;
-        let plan = cli.plan()?;
-        let progress = Reporter::new(cli.quiet);
+        let plan = args.plan()?;
+        let progress = Reporter::new(args.quiet);
         let report = run::quantise(&plan, &compute, &progress)?;
         drop(progress);
-        match cli.json {
+        match args.json {
             true => output::json(&report, true)?,
             false => output::line(report.text())?,
         }

@@ -4,6 +4,7 @@ use crate::analysis::Analysis;
 use crate::calibration::Method;
 use crate::foreign::{ActivationSource, ContractSource};
 use data::metrics::{Metrics, printed};
+use edge_runtime::keys::PublicKey;
 use edge_runtime::model::contract::Activation;
 use serde::Serialize;
 use std::path::PathBuf;
@@ -72,6 +73,9 @@ pub struct BundleFile {
     pub file: File,
     /// SHA-256 of its payload.
     pub digest: String,
+    /// The key that it is signed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signer: Option<PublicKey>,
 }
 
 /// Images that activation ranges were recorded on.
@@ -229,6 +233,7 @@ impl Report {
             }
             (None, None) => "nothing: give a board with --board".to_owned(),
         };
+        let signed = self.bundle.signer.as_ref().map_or(String::new(), |key| format!(", signed by {}", key.name));
         let verb = if self.written { "wrote" } else { "would write" };
         let [onnx, bundle] = [&self.int8_onnx, &self.bundle.file].map(|file| file.file.display());
         [
@@ -237,7 +242,7 @@ impl Report {
             format!("{:<14} {change}", "AUROC"),
             format!("{:<14} threshold {:.4} ({})", "operates at", self.threshold, self.threshold_basis()),
             format!("{:<14} {expected}", "predicted"),
-            format!("{verb:<14} {onnx} and {bundle} (digest {})", self.bundle.digest),
+            format!("{verb:<14} {onnx} and {bundle} (digest {}{signed})", self.bundle.digest),
         ]
     }
 
