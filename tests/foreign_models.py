@@ -115,6 +115,17 @@ def sets(at, add):
     m.save(at / "ai-onnx-12.onnx", m.head(m.body("x")), opset=12, domain="ai.onnx")
     add("ai-onnx-12")
 
+    for name, kernel, options in (
+        ("ceil-plain", 2, dict(strides=[2, 2])),
+        ("ceil-wide", 3, dict(strides=[2, 2], pads=[1, 0, 0, 1])),
+        ("ceil-counts", 3, dict(strides=[2, 2], count_include_pad=1)),
+        ("ceil-apart", 2, dict(strides=[3, 3])),
+    ):
+        m = Model(98)
+        x = m.op("AveragePool", m.conv(m.body("x"), 16, 16, 4), kernel_shape=[kernel] * 2, ceil_mode=1, **options)
+        m.save(at / f"{name}.onnx", m.head(m.conv(x, 16, 16)))
+        add(name, integer=True)
+
 
 def outputs(at, add):
     """What an output means."""

@@ -2,12 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod activations;
 pub mod analysis;
 pub mod calibration;
 pub mod canonical;
 pub mod command;
 pub mod correction;
 pub mod foreign;
+pub mod pixel_grid;
 pub mod qdq;
 pub mod sqnr;
 pub mod standard;

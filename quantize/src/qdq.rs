@@ -5,6 +5,7 @@
 //! the user keeps in float, stand between them as they are, several in a row without codes between.
 
 use crate::correction::Rounding;
+use crate::pixel_grid;
 use edge_runtime::model::contract::ActivationRanges;
 use edge_runtime::network::Quantisation;
 use edge_runtime::onnx::{self, GraphBuilder, OnnxError, pb};
@@ -169,14 +170,21 @@ pub fn quantize(
         return Err(QuantizeError::NothingToQuantise);
     }
     let inputs: Vec<_> = graph.input.iter().filter(|i| !q.constants.contains_key(i.name.as_str())).cloned().collect();
+    let mut fused = HashSet::new();
     for input in &inputs {
-        let step = q.step(&input.name)?;
-        q.quantised(&input.name, &input.name, step);
+        let shift = pixel_grid::shift(graph, &input.name);
+        let name = shift.map_or(&input.name, |node| &node.output[0]);
+        if let Some(node) = shift {
+            q.builder.graph.initializer.extend(q.constants.get(node.input[1].as_str()).map(|by| (*by).clone()));
+            q.builder.graph.node.push(node.clone());
+            fused.insert(name.clone());
+        }
+        let step = q.step(name)?;
+        q.quantised(name, name, step);
     }
     q.builder.graph.input = inputs;
     q.builder.graph.output = graph.output.clone();
     let outputs: Vec<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
-    let mut fused = HashSet::new();
     for node in &graph.node {
         if fused.contains(&node.output[0]) {
             continue;
@@ -622,7 +630,7 @@ mod tests {
         }
         let keep: Vec<String> = keep.iter().map(ToString::to_string).collect();
         let int8 = quantize(&model, &ranges, &keep, &Rounding::plain()).unwrap();
-        let mut network = lower(&int8).unwrap();
+        let mut network = lower(&int8).unwrap().network;
         let islands = network.nodes.iter().filter_map(|n| match &n.op {
             Op::Float(Float { model }) => Some(onnx::operators(model)),
             _ => None,

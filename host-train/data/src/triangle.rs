@@ -7,7 +7,7 @@ pub fn cholesky(matrix: &[Vec<f64>]) -> Option<Vec<Vec<f64>>> {
     for row in matrix {
         let mut values: Vec<f64> = Vec::with_capacity(row.len());
         for (j, value) in row.iter().enumerate() {
-            let before: f64 = (0..j).map(|k| values[k] * lower.get(j).map_or(values[k], |other| other[k])).sum();
+            let before = dot(&values[..j], lower.get(j).map_or(&values[..j], |other| &other[..j]));
             let rest = value - before;
             if j + 1 < row.len() {
                 values.push(rest / lower[j][j]);
@@ -26,14 +26,26 @@ pub fn cholesky(matrix: &[Vec<f64>]) -> Option<Vec<Vec<f64>>> {
 pub fn inverse(lower: &[Vec<f64>]) -> Vec<Vec<f64>> {
     let mut result: Vec<Vec<f64>> = Vec::with_capacity(lower.len());
     for (i, row) in lower.iter().enumerate() {
-        let one = |j: usize| {
-            let sum: f64 = (j..i).map(|k| row[k] * result[k][j]).sum();
-            let identity = if i == j { 1.0 } else { 0.0 };
-            (identity - sum) / row[i]
-        };
-        result.push((0..=i).map(one).collect());
+        let mut sums = vec![0.0; i + 1];
+        for (factor, other) in row.iter().zip(&result) {
+            sums.iter_mut().zip(other).for_each(|(sum, value)| *sum += factor * value);
+        }
+        let identity = |j: usize| if i == j { 1.0 } else { 0.0 };
+        result.push(sums.iter().enumerate().map(|(j, sum)| (identity(j) - sum) / row[i]).collect());
     }
     result
+}
+
+/// The sum of products, several at a time, which compilers make vectors of.
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    const LANES: usize = 8;
+    let mut sums = [0.0; LANES];
+    let (a_chunks, b_chunks) = (a.chunks_exact(LANES), b.chunks_exact(LANES));
+    let rest: f64 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a_chunks.zip(b_chunks) {
+        (0..LANES).for_each(|lane| sums[lane] += a[lane] * b[lane]);
+    }
+    sums.iter().sum::<f64>() + rest
 }
 
 #[cfg(test)]

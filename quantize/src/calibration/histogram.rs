@@ -3,6 +3,25 @@
 /// Bins above 0, and as many below.
 const HALF: usize = 4096;
 
+/// Values that are placed together: no branch depends on them, so that compilers make vectors of them.
+const BATCH: usize = 64;
+/// Counts behind those of the bins, of what is in none: zeros have a bin of their own. Several, since one would be
+/// waited for.
+const IN_NO_BIN: usize = 8;
+
+/// Where `v` is counted, the value number `lane` of a batch, if there are `bins` bins from 0 to 1.
+fn place_of(v: f32, bins: f32, lane: usize) -> u16 {
+    // 2^23, from which on numbers of single precision are whole: their last bits are what they are beyond it.
+    const WHOLE: f32 = 8_388_608.0;
+    let at = (v * bins).clamp(-(HALF as f32), HALF as f32 - 0.5);
+    let nearest = at + (WHOLE + HALF as f32);
+    let is_above = nearest - (WHOLE + HALF as f32) > at;
+    let bin = (nearest.to_bits() & 0x7f_ffff).wrapping_sub(u32::from(is_above));
+    let is_in_none = (v == 0.0) | !(v.abs() < f32::INFINITY);
+    let none = (2 * HALF + lane % IN_NO_BIN) as u32;
+    (if is_in_none { none } else { bin }) as u16
+}
+
 /// Values of one activation: their ends exactly, in between by bins of one width with a border at 0.
 #[derive(Debug, Clone, Default)]
 pub struct Histogram {
@@ -10,7 +29,7 @@ pub struct Histogram {
     range: [f32; 2],
     /// The bins go from its negative to it: a power of two, or 0 while only zeros were seen.
     reach: f32,
-    /// Empty while `reach` is 0.
+    /// Of each bin, then of what is in none; empty while `reach` is 0.
     counts: Vec<u64>,
     zeros: u64,
 }
@@ -25,21 +44,43 @@ pub struct Bin {
 }
 
 impl Histogram {
+    /// Moves the ends to `values` without counting them.
+    pub fn reach_to(&mut self, values: &[f32]) {
+        self.move_ends(&Ends::of(values));
+    }
+
+    fn move_ends(&mut self, ends: &Ends) {
+        self.range = [self.range[0].min(ends.low), self.range[1].max(ends.high)];
+    }
+
     /// Counts `values`. What is no number, or infinite, only moves the ends.
     pub fn add(&mut self, values: &[f32]) {
-        let ends = |[low, high]: [f32; 2], v: &f32| [low.min(*v), high.max(*v)];
-        self.range = values.iter().fold(self.range, ends);
-        let largest = values.iter().filter(|v| v.is_finite()).fold(0f32, |m, v| m.max(v.abs()));
-        self.widen(largest);
-        let width = self.width();
-        for v in values.iter().filter(|v| v.is_finite()) {
-            if *v == 0.0 || width == 0.0 {
-                self.zeros += 1;
-                continue;
-            }
-            let at = (v / width).floor() + HALF as f32;
-            self.counts[at.clamp(0.0, (2 * HALF - 1) as f32) as usize] += 1;
+        let ends = Ends::of(values);
+        self.move_ends(&ends);
+        self.widen(ends.largest);
+        if self.counts.is_empty() {
+            self.zeros += values.iter().filter(|v| v.is_finite()).count() as u64;
+            return;
         }
+        // The width is a power of two, so that nothing is rounded.
+        let bins = 1.0 / self.width();
+        let (batches, rest) = values.as_chunks();
+        batches.iter().for_each(|batch| self.count(batch, bins));
+        // What is no number is not counted.
+        let mut last = [f32::NAN; BATCH];
+        last[..rest.len()].copy_from_slice(rest);
+        self.count(&last, bins);
+    }
+
+    fn count(&mut self, values: &[f32; BATCH], bins: f32) {
+        let mut places = [0; BATCH];
+        let mut zeros = 0;
+        for (lane, (place, v)) in places.iter_mut().zip(values).enumerate() {
+            *place = place_of(*v, bins, lane);
+            zeros += u32::from(*v == 0.0);
+        }
+        self.zeros += u64::from(zeros);
+        places.iter().for_each(|place| self.counts[usize::from(*place)] += 1);
     }
 
     /// The smallest and largest value, and 0.
@@ -52,11 +93,15 @@ impl Histogram {
         self.reach / HALF as f32
     }
 
+    fn bin_count(&self) -> usize {
+        self.counts.len().saturating_sub(IN_NO_BIN)
+    }
+
     /// Bins with values, from the lowest on. Zeros have one of their own.
     pub fn bins(&self) -> Vec<Bin> {
         let middle = |i: usize| (i as f32 - HALF as f32 + 0.5) * self.width();
         let bin = |(i, count): (usize, &u64)| (*count > 0).then(|| Bin { value: middle(i), count: *count });
-        let (below, above) = self.counts.split_at(self.counts.len() / 2);
+        let (below, above) = self.counts[..self.bin_count()].split_at(self.bin_count() / 2);
         let zeros = (self.zeros > 0).then_some(Bin { value: 0.0, count: self.zeros });
         let below = below.iter().enumerate().filter_map(bin);
         let above = above.iter().enumerate().map(|(i, count)| (i + HALF, count)).filter_map(bin);
@@ -78,15 +123,53 @@ impl Histogram {
         }
         if self.reach == 0.0 {
             self.reach = f32::MIN_POSITIVE.max(largest.log2().ceil().exp2()).min(f32::MAX / 2.0);
-            self.counts = vec![0; 2 * HALF];
+            self.counts = vec![0; 2 * HALF + IN_NO_BIN];
         }
         while self.reach < largest && self.reach < f32::MAX / 2.0 {
             self.reach *= 2.0;
-            let mut halved = vec![0; 2 * HALF];
-            for (i, count) in self.counts.iter().enumerate() {
+            let mut halved = vec![0; 2 * HALF + IN_NO_BIN];
+            for (i, count) in self.counts[..2 * HALF].iter().enumerate() {
                 halved[(i + HALF) / 2] += count;
             }
             self.counts = halved;
+        }
+    }
+}
+
+/// Ends of some values.
+struct Ends {
+    /// The smallest value, at most 0.
+    low: f32,
+    /// The largest value, at least 0.
+    high: f32,
+    /// The largest finite magnitude.
+    largest: f32,
+}
+
+impl Ends {
+    /// Several at a time, which compilers make vectors of.
+    fn of(values: &[f32]) -> Ends {
+        const LANES: usize = 8;
+        let mut low = [0f32; LANES];
+        let mut high = [0f32; LANES];
+        let mut largest = [0f32; LANES];
+        let mut see = |lane: usize, v: f32| {
+            // What is no number is neither smaller nor larger.
+            low[lane] = if v < low[lane] { v } else { low[lane] };
+            high[lane] = if v > high[lane] { v } else { high[lane] };
+            let magnitude = if v.abs() < f32::INFINITY { v.abs() } else { 0.0 };
+            largest[lane] = if magnitude > largest[lane] { magnitude } else { largest[lane] };
+        };
+        let chunks = values.chunks_exact(LANES);
+        let rest = chunks.remainder();
+        for chunk in chunks {
+            (0..LANES).for_each(|lane| see(lane, chunk[lane]));
+        }
+        rest.iter().for_each(|v| see(0, *v));
+        Ends {
+            low: low.into_iter().fold(0.0, f32::min),
+            high: high.into_iter().fold(0.0, f32::max),
+            largest: largest.into_iter().fold(0.0, f32::max),
         }
     }
 }

@@ -7,11 +7,11 @@ mod method;
 pub use histogram::Histogram;
 pub use method::Method;
 
-use edge_runtime::engine::{EngineError, FloatPlan, floats};
+use crate::activations::{self, Seen};
+use edge_runtime::engine::EngineError;
 use edge_runtime::image::GreyPlane;
-use edge_runtime::image::preprocess::normalise;
 use edge_runtime::model::contract::{ActivationRanges, InputContract};
-use edge_runtime::onnx::{INPUT, pb};
+use edge_runtime::onnx::pb;
 use rayon::prelude::*;
 use std::collections::BTreeMap;
 
@@ -20,37 +20,50 @@ pub const IMAGES: usize = 256;
 
 /// How often each value of each activation was seen.
 pub struct Activations {
-    input: String,
     tensors: BTreeMap<String, Histogram>,
+    /// What the codes of some are to cover, whatever was seen.
+    known: ActivationRanges,
 }
 
 impl Activations {
-    /// Runs `frames` through the float network `model` and counts the values of every activation.
+    /// Runs `frames` through the float network `model`, looks at the values of every activation and shows them to
+    /// `also`. For [`Method::MinMax`] alone they need not be counted, which takes longer.
     pub fn observe(
         model: &pb::ModelProto,
         input: &InputContract,
         frames: &[&GreyPlane],
-        progress: impl FnMut(usize),
+        method: Option<Method>,
+        mut also: impl FnMut(usize, &Seen),
     ) -> Result<Activations, EngineError> {
         let mut tensors = BTreeMap::<String, Histogram>::new();
-        run(model, input, frames, progress, |seen| {
-            let known = seen.iter().filter(|(name, _)| !tensors.contains_key(*name));
-            let new: Vec<String> = known.map(|(name, _)| (*name).to_owned()).collect();
-            tensors.extend(new.into_iter().map(|name| (name, Histogram::default())));
-            let seen: BTreeMap<&str, &[f32]> = seen.iter().copied().collect();
+        run(model, input, frames, |i, seen| {
+            let new: Vec<&str> = seen.keys().copied().filter(|name| !tensors.contains_key(*name)).collect();
+            tensors.extend(new.into_iter().map(|name| (name.to_owned(), Histogram::default())));
             tensors.par_iter_mut().for_each(|(name, histogram)| {
-                histogram.add(seen.get(name.as_str()).copied().unwrap_or_default());
+                let values = seen.get(name.as_str()).map_or(&[][..], |activation| activation.values);
+                match method {
+                    Some(Method::MinMax) => histogram.reach_to(values),
+                    _ => histogram.add(values),
+                }
             });
+            also(i, seen);
         })?;
-        let input = model.graph.as_ref().and_then(|g| g.input.first()).map_or(INPUT, |i| &i.name);
-        Ok(Activations { input: input.to_owned(), tensors })
+        // The image keeps all that was seen: values of pixels are steps already.
+        let image = activations::image(model).to_owned();
+        let seen = tensors.get(&image).map(|histogram| (image, histogram.range()));
+        Ok(Activations { tensors, known: seen.into_iter().collect() })
     }
 
-    /// What each activation's codes are to cover by `method`. Pixels are whole numbers already: the input keeps all.
+    /// Lets the codes of `tensor` cover `range`, whatever was seen.
+    pub fn cover(&mut self, tensor: String, range: [f32; 2]) {
+        self.known.insert(tensor, range);
+    }
+
+    /// What each activation's codes are to cover by `method`.
     pub fn ranges(&self, method: Method) -> ActivationRanges {
         let range = |(name, histogram): (&String, &Histogram)| {
-            let method = if *name == self.input { Method::MinMax } else { method };
-            (name.clone(), method.range(histogram))
+            let known = self.known.get(name).copied();
+            (name.clone(), known.unwrap_or_else(|| method.range(histogram)))
         };
         self.tensors.par_iter().map(range).collect()
     }
@@ -67,44 +80,32 @@ pub fn record(
     model: &pb::ModelProto,
     input: &InputContract,
     frames: &[&GreyPlane],
-    progress: impl FnMut(usize),
+    mut progress: impl FnMut(usize),
 ) -> Result<ActivationRanges, EngineError> {
     let mut ranges = ActivationRanges::new();
-    run(model, input, frames, progress, |seen| {
-        for (name, values) in seen {
+    run(model, input, frames, |i, seen| {
+        for (name, activation) in seen {
             let range = ranges.entry((*name).to_owned()).or_insert([0.0, 0.0]);
-            for v in *values {
+            for v in activation.values {
                 *range = [range[0].min(*v), range[1].max(*v)];
             }
         }
+        progress(i + 1);
     })?;
     Ok(ranges)
 }
 
-/// Calls `see` with the name and the values of every activation of each of `frames`.
+/// Calls `see` with every activation of each of `frames`.
 fn run(
     model: &pb::ModelProto,
     input: &InputContract,
     frames: &[&GreyPlane],
-    mut progress: impl FnMut(usize),
-    mut see: impl FnMut(&[(&str, &[f32])]),
+    see: impl FnMut(usize, &Seen),
 ) -> Result<(), EngineError> {
     let graph = model.graph.as_ref().ok_or_else(|| EngineError("the model holds no graph".into()))?;
-    let input_name = graph.input.first().map_or(INPUT, |i| &i.name);
     let read = |name: &String| graph.node.iter().any(|n| n.input.contains(name));
     let given = graph.node.iter().filter(|n| n.op_type != "Constant").flat_map(|n| n.output.iter().enumerate());
     // Of several outputs those that somebody reads.
     let names: Vec<String> = given.filter(|(i, o)| *i == 0 || read(o)).map(|(_, o)| o.clone()).collect();
-    let plan = FloatPlan::new(model, Some(&names))?;
-    let side = input.size as usize;
-    for (i, frame) in frames.iter().enumerate() {
-        let values = normalise(frame, input);
-        let outputs = plan.run(&[1, input.channels as usize, side, side], &values)?;
-        // Shapes and indices are no activations.
-        let inner = names.iter().zip(&outputs).filter_map(|(name, output)| Some((name.as_str(), floats(output).ok()?)));
-        let seen: Vec<(&str, &[f32])> = [(input_name, values.as_slice())].into_iter().chain(inner).collect();
-        see(&seen);
-        progress(i + 1);
-    }
-    Ok(())
+    activations::run(model, input, frames, &names, see)
 }

@@ -10,6 +10,7 @@ mod input;
 mod opset;
 mod order;
 mod output;
+mod pools;
 mod precision;
 mod rewrite;
 
@@ -50,6 +51,7 @@ pub fn canonical(model: &pb::ModelProto, size: Option<u32>) -> Result<Canonical,
     rewrite::layers(graph)?;
     name_ends(graph)?;
     free_part_names(graph);
+    pools::settle(&mut model)?;
     for opset in &mut model.opset_import {
         if opset.domain.is_empty() {
             // Layers that stay as they are may need a newer one.
@@ -137,7 +139,7 @@ fn int_tensor(name: &str, dims: &[usize], values: &[i64]) -> pb::TensorProto {
     }
 }
 
-fn float_tensor(name: &str, dims: &[usize], values: &[f32]) -> pb::TensorProto {
+pub(crate) fn float_tensor(name: &str, dims: &[usize], values: &[f32]) -> pb::TensorProto {
     pb::TensorProto {
         name: name.to_owned(),
         dims: dims.iter().map(|d| *d as i64).collect(),

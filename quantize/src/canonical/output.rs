@@ -222,9 +222,10 @@ fn take_off_nothing(graph: &mut pb::GraphProto, name: &str) {
         rename(graph, &input, name);
     }
 }
-
-/// True if the logits of the canonical `model` are no sums of a layer, and lay between 0 and 1 for every image that was
-/// seen, or are logarithms of such numbers: probabilities that nothing here recognises.
+/// True if the logits of the canonical `model` seem to be probabilities that nothing here takes off: a logistic
+/// function or softmax with arithmetic behind it; or what is no sum of a layer and lay between 0 and 1 for every image
+/// that was seen, or is the logarithm of such numbers.
+/// seen, or is the logarithm of such numbers.
 pub fn ends_in_probabilities(model: &pb::ModelProto, ranges: &ActivationRanges) -> bool {
     let Some(graph) = &model.graph else { return false };
     let Some([low, high]) = ranges.get(onnx::LOGITS) else { return false };
@@ -245,8 +246,31 @@ pub fn ends_in_probabilities(model: &pb::ModelProto, ranges: &ActivationRanges) 
         _ => false,
     };
     let is_logarithm = giver.op_type == "Log" && *high <= EPSILON;
-    is_logarithm || !is_sum && *low >= -EPSILON && *high <= 1.0 + EPSILON
+    scales_probabilities(graph) || is_logarithm || !is_sum && *low >= -EPSILON && *high <= 1.0 + EPSILON
 }
+
+/// True if the logits are a probability with nothing but arithmetic with constants behind it.
+fn scales_probabilities(graph: &pb::GraphProto) -> bool {
+    let is_constant = |name: &&String| graph.initializer.iter().any(|t| t.name == **name);
+    let mut at = onnx::LOGITS;
+    for _ in 0..graph.node.len() {
+        let Some(node) = graph.node.iter().find(|n| n.output.iter().any(|o| o == at)) else { return false };
+        let operator = node.op_type.as_str();
+        if ["Sigmoid", "Softmax", "LogSoftmax", "HardSigmoid"].contains(&operator) {
+            return true;
+        }
+        let mut read = node.input.iter().filter(|name| !name.is_empty() && !is_constant(name));
+        match (read.next(), read.next()) {
+            (Some(only), None) if RESHAPING.contains(&operator) || ARITHMETIC.contains(&operator) => at = only,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Operators on numbers by themselves.
+const ARITHMETIC: [&str; 12] =
+    ["Mul", "Div", "Add", "Sub", "Neg", "Clip", "Relu", "Pow", "Sqrt", "Log", "Exp", "Identity"];
 
 /// Lets who gives `old` give `new`.
 fn rename(graph: &mut pb::GraphProto, old: &str, new: &str) {
@@ -335,7 +359,18 @@ mod tests {
         graph.node[1].output[0] = onnx::LOGITS.into();
         let model = pb::ModelProto { graph: Some(graph), ..Default::default() };
         assert!(ends_in_probabilities(&model, &ranges(0.0, 0.9)));
+        let mut relu = super::tests::graph(1, &["Relu"]);
+        relu.node[1].output[0] = onnx::LOGITS.into();
+        let model = pb::ModelProto { graph: Some(relu), ..Default::default() };
+        assert!(ends_in_probabilities(&model, &ranges(0.0, 0.9)));
         assert!(!ends_in_probabilities(&model, &ranges(0.0, 4.0)));
+        // Percent of a softmax.
+        let mut percent = super::tests::graph(2, &["Softmax", "Mul"]);
+        percent.node[2].input.push("hundred".into());
+        percent.node[2].output[0] = onnx::LOGITS.into();
+        percent.initializer.push(crate::canonical::float_tensor("hundred", &[], &[100.0]));
+        let model = pb::ModelProto { graph: Some(percent), ..Default::default() };
+        assert!(ends_in_probabilities(&model, &ranges(0.0, 100.0)));
         let mut linear = super::tests::graph(1, &[]);
         linear.node[0].output[0] = onnx::LOGITS.into();
         let model = pb::ModelProto { graph: Some(linear), ..Default::default() };

@@ -51,7 +51,7 @@ pub fn explain(
         keep,
         int8,
         network: &bundle.network,
-        input: &bundle.contract.input,
+        input: &float.contract.input,
     };
     let analysis = forms.analyse(&frames, |step, done, of| progress.step(step, done, of, ""))?;
     let (changed, parts) = match judged {

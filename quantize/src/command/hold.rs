@@ -93,7 +93,7 @@ impl Holding<'_> {
     }
 
     fn device_model(&self, int8: &pb::ModelProto) -> Result<Model> {
-        let bundle = Bundle { contract: self.float.contract.clone(), network: lower(int8)? };
+        let bundle = Bundle::of_qdq(self.float.contract.clone(), int8)?;
         let model = Model::of_bundle(bundle, String::new(), 0, self.compute);
         Ok(model.map_err(|reason| self.refused(reason))?)
     }
@@ -114,7 +114,7 @@ impl Holding<'_> {
         let frames = self.labelled.frames(self.images.split);
         let step = frames.len().div_ceil(analysis::IMAGES).max(1);
         let frames: Vec<_> = frames.into_iter().step_by(step).collect();
-        let network = lower(int8)?;
+        let network = lower(int8)?.network;
         let forms = Forms {
             float: &prepared.model,
             ranges: &prepared.ranges,

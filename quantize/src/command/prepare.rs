@@ -3,7 +3,8 @@
 use super::Plan;
 use super::report::{CalibrationImages, MethodError};
 use crate::calibration::{self, Activations, Method};
-use crate::correction::{self, Rounding};
+use crate::correction::{self, Rounding, Samples};
+use crate::pixel_grid::align;
 use crate::qdq;
 use crate::sqnr::Noise;
 use anyhow::{Context, Result, bail};
@@ -11,11 +12,10 @@ use data::evaluation::logits;
 use data::frames;
 use edge_runtime::engine::Compute;
 use edge_runtime::image::GreyPlane;
-use edge_runtime::lower::lower;
 use edge_runtime::model::bundle::Bundle;
 use edge_runtime::model::contract::{ActivationRanges, Contract, InputContract};
 use edge_runtime::model::{Model, ModelError, ModelErrorReason};
-use edge_runtime::onnx::pb;
+use edge_runtime::onnx::{OnnxError, pb};
 use edge_runtime::process::progress::Reporter;
 use std::path::PathBuf;
 
@@ -34,9 +34,15 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// `model` with the ranges that it carries.
-    pub fn as_recorded(model: &pb::ModelProto, ranges: ActivationRanges) -> Prepared {
-        Prepared { model: model.clone(), ranges, rounding: Rounding::plain(), images: None, sample: Vec::new() }
+    /// `model`, which reads `input`, with the ranges that it carries.
+    pub fn as_recorded(
+        model: &pb::ModelProto,
+        input: &InputContract,
+        mut ranges: ActivationRanges,
+    ) -> Result<Prepared, OnnxError> {
+        let mut model = model.clone();
+        ranges.extend(align(&mut model, input)?.map(|grid| (grid.tensor, grid.range)));
+        Ok(Prepared { model, ranges, rounding: Rounding::plain(), images: None, sample: Vec::new() })
     }
 }
 
@@ -93,15 +99,24 @@ pub fn prepare(
     let (frames, mut images) = calibration_frames(files, input, progress)?;
     let frames: Vec<_> = frames.iter().collect();
     let mut model = proto.clone();
+    let grid = align(&mut model, input)?;
     progress.line("evening out channels between layers");
     let maxima = correction::maxima(&model, input, &frames)?;
     correction::equalise(&mut model, &maxima)?;
-    let record = |i: usize| progress.step("recording activations", i, frames.len(), "");
-    let activations = Activations::observe(&model, input, &frames, record)?;
     let step = frames.len().div_ceil(correction::IMAGES).max(1);
     let sample: Vec<_> = frames.iter().step_by(step).copied().collect();
-    let sampled = |i: usize| progress.step("sampling what layers read", i, sample.len(), "");
-    let rounding = correction::rounding(&model, input, &sample, sampled)?;
+    let mut samples = Samples::of(&model);
+    let mut activations = Activations::observe(&model, input, &frames, plan.method, |i, seen| {
+        if i % step == 0 {
+            samples.add(i / step, seen);
+        }
+        progress.step("recording activations", i + 1, frames.len(), "");
+    })?;
+    progress.line("factors of what layers read");
+    let rounding = samples.rounding();
+    if let Some(grid) = grid {
+        activations.cover(grid.tensor, grid.range);
+    }
     let kept = sample.iter().map(|frame| (*frame).clone()).collect();
     let mut prepared = Prepared { model, ranges: ActivationRanges::new(), rounding, images: None, sample: kept };
     let method = match plan.method {
@@ -138,7 +153,7 @@ fn errors(
     let error = |method: Method| {
         let ranges = activations.ranges(method);
         let int8 = qdq::quantize(&prepared.model, &ranges, &plan.keep_float, &prepared.rounding)?;
-        let bundle = Bundle { contract: contract.clone(), network: lower(&int8)? };
+        let bundle = Bundle::of_qdq(contract.clone(), &int8)?;
         let model = Model::of_bundle(bundle, String::new(), 0, compute).map_err(refused)?;
         let step = format!("ranges by {}", method.name());
         let got = logits(&model, frames, |i| progress.step(&step, i, frames.len(), ""))?.concat();

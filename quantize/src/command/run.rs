@@ -12,8 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use edge_runtime::board::prediction::predict;
 use edge_runtime::engine::Compute;
 use edge_runtime::image::GreyPlane;
-use edge_runtime::lower::lower;
-use edge_runtime::model::bundle::Bundle;
+use edge_runtime::keys::SecretKey;
+use edge_runtime::model::bundle::{Bundle, sign};
 use edge_runtime::model::contract::{Contract, ranges_to_metadata};
 use edge_runtime::model::{Model, ModelErrorReason};
 use edge_runtime::onnx::{self, pb};
@@ -64,11 +64,10 @@ pub fn quantise(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<R
     let keep: Vec<String> = plan.keep_float.iter().cloned().chain(held_layers).collect();
     let mut int8 = qdq::quantize(&prepared.model, &prepared.ranges, &keep, &prepared.rounding)
         .with_context(|| format!("{}", path.display()))?;
-    let network = lower(&int8).with_context(|| format!("{}", path.display()))?;
     let mut contract = float.contract.clone();
     let origins = history(path, &float)?;
     contract.provenance.history.extend(origins);
-    let mut bundle = Bundle { contract, network };
+    let mut bundle = Bundle::of_qdq(contract, &int8).with_context(|| format!("{}", path.display()))?;
     let judged = match &labelled {
         None => None,
         Some((frames, images)) => {
@@ -146,13 +145,13 @@ fn read(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<FloatMode
     progress.line(&format!("{verb} write {} and {}", plan.int8_onnx.display(), plan.bundle.display()));
     let proto = canonical.model;
     let prepared = match &plan.calibration {
-        None => Prepared::as_recorded(&proto, recorded.unwrap_or_default()),
+        None => Prepared::as_recorded(&proto, &contract.input, recorded.unwrap_or_default()).with_context(named)?,
         Some(files) => prepare(plan, &proto, &contract, files, compute, progress).with_context(named)?,
     };
     if canonical::ends_in_probabilities(&proto, &prepared.ranges) {
         bail!(
-            "{}: its outputs lie between 0 and 1 for all images and are no sums of a layer, so they seem to be \
-             probabilities: export the model with its logits as output",
+            "{}: its outputs seem to be probabilities (a softmax or logistic function with arithmetic behind it, or \
+             between 0 and 1 for all images and no sums of a layer): export the model with its logits as output",
             path.display()
         );
     }
@@ -205,13 +204,18 @@ fn write(
     measured: Measured,
     compute: &Compute,
 ) -> Result<Report> {
-    for (key, value) in bundle.contract.to_metadata().into_iter().chain([ranges_to_metadata(&float.prepared.ranges)]) {
+    // The bundle's pixels may be shifted; the ONNX model shifts them itself.
+    let contract = Contract { input: float.contract.input.clone(), ..bundle.contract.clone() };
+    for (key, value) in contract.to_metadata().into_iter().chain([ranges_to_metadata(&float.prepared.ranges)]) {
         onnx::set_metadata(int8, key, value);
     }
     standard::check(int8).with_context(|| {
         format!("{}: its int8 form would be no ONNX that other programs load; nothing is written", plan.model.display())
     })?;
-    let (bundle_bytes, digest) = bundle.encode();
+    let (mut bundle_bytes, digest) = bundle.encode();
+    if let Some(key) = &plan.key {
+        sign(&mut bundle_bytes, key)?;
+    }
     let int8_bytes = onnx::encode(int8);
     check_equal(plan, &int8_bytes, &bundle_bytes, compute)?;
     let files = [(plan.int8_onnx.as_path(), int8_bytes.as_slice()), (&plan.bundle, &bundle_bytes)];
@@ -236,7 +240,7 @@ fn write(
         comparison: judged.map(|j| j.comparison),
         float: File { file: plan.model.clone(), bytes: float.bytes as u64 },
         int8_onnx,
-        bundle: BundleFile { file: bundle_file, digest },
+        bundle: BundleFile { file: bundle_file, digest, signer: plan.key.as_ref().map(SecretKey::public).transpose()? },
         written: plan.writes,
         board: plan.board.as_ref().map(|board| board.title.clone()),
         calibration: float.prepared.images.clone(),

@@ -8,4 +8,4 @@ mod samples;
 
 pub use equalise::{Maxima, equalise};
 pub use rounding::{Factor, Rounded, Rounding};
-pub use samples::{IMAGES, maxima, rounding};
+pub use samples::{IMAGES, Samples, maxima};

@@ -3,13 +3,15 @@
 use super::equalise::Maxima;
 use super::layers::{Layer, layers};
 use super::rounding::{Factor, Inputs, Rounding};
-use edge_runtime::engine::{EngineError, FloatPlan, floats};
+use crate::activations::{Activation, Seen, run};
+use edge_runtime::engine::EngineError;
 use edge_runtime::image::GreyPlane;
-use edge_runtime::image::preprocess::normalise;
 use edge_runtime::model::contract::InputContract;
 use edge_runtime::onnx::pb;
 use rayon::prelude::*;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use tract_onnx::prelude::tract_ndarray::linalg::general_mat_mul;
+use tract_onnx::prelude::tract_ndarray::{Array1, Array2, ArrayView1, Axis, Slice};
 
 /// Most images whose layers are sampled.
 pub const IMAGES: usize = 64;
@@ -19,50 +21,21 @@ const LONGEST_ROW: usize = 1536;
 const WINDOWS: usize = 96;
 
 /// A tensor of one image: `[channels, height, width]`.
-struct Activation<'a> {
+struct Picture<'a> {
     values: &'a [f32],
     channels: usize,
     height: usize,
     width: usize,
 }
 
-/// Calls `see` with the tensors `names` of each of `frames`.
-fn run(
-    model: &pb::ModelProto,
-    input: &InputContract,
-    frames: &[&GreyPlane],
-    names: &[String],
-    mut see: impl FnMut(usize, &HashMap<&str, Activation>),
-) -> Result<(), EngineError> {
-    let image = model.graph.as_ref().and_then(|g| g.input.first()).map_or(String::new(), |i| i.name.clone());
-    let inner: Vec<String> = names.iter().filter(|name| **name != image).cloned().collect();
-    // A network of one layer has no tensor but its image.
-    let plan = if inner.is_empty() { None } else { Some(FloatPlan::new(model, Some(&inner))?) };
-    let side = input.size as usize;
-    for (i, frame) in frames.iter().enumerate() {
-        let values = normalise(frame, input);
-        let shape = [1, input.channels as usize, side, side];
-        let outputs = match &plan {
-            Some(plan) => plan.run(&shape, &values)?,
-            None => vec![],
-        };
-        let mut seen = HashMap::new();
-        seen.insert(image.as_str(), activation(&values, &shape));
-        for (name, output) in inner.iter().zip(&outputs) {
-            if let Ok(values) = floats(output) {
-                seen.insert(name.as_str(), activation(values, output.shape()));
-            }
+impl<'a> Picture<'a> {
+    fn of(activation: &Activation<'a>) -> Option<Picture<'a>> {
+        let values = activation.values;
+        match *activation.shape {
+            [1, channels, height, width] => Some(Picture { values, channels, height, width }),
+            [1, channels] => Some(Picture { values, channels, height: 1, width: 1 }),
+            _ => None,
         }
-        see(i, &seen.into_iter().filter_map(|(name, activation)| activation.map(|a| (name, a))).collect());
-    }
-    Ok(())
-}
-
-fn activation<'a>(values: &'a [f32], shape: &[usize]) -> Option<Activation<'a>> {
-    match *shape {
-        [1, channels, height, width] => Some(Activation { values, channels, height, width }),
-        [1, channels] => Some(Activation { values, channels, height: 1, width: 1 }),
-        _ => None,
     }
 }
 
@@ -72,7 +45,7 @@ pub fn maxima(model: &pb::ModelProto, input: &InputContract, frames: &[&GreyPlan
     let mut maxima = Maxima::new();
     run(model, input, frames, &names, |_, seen| {
         for name in &names {
-            let Some(a) = seen.get(name.as_str()) else { continue };
+            let Some(a) = seen.get(name.as_str()).and_then(Picture::of) else { continue };
             let channels = maxima.entry(name.clone()).or_default();
             channels.values.resize(a.channels, 0.0);
             channels.seen += a.height * a.width;
@@ -84,29 +57,37 @@ pub fn maxima(model: &pb::ModelProto, input: &InputContract, frames: &[&GreyPlan
     Ok(maxima)
 }
 
-/// How the weights of each layer of `model` are rounded best for `frames`.
-pub fn rounding(
-    model: &pb::ModelProto,
-    input: &InputContract,
-    frames: &[&GreyPlane],
-    mut progress: impl FnMut(usize),
-) -> Result<Rounding, EngineError> {
-    let layers: Vec<Layer> = sampled(model).into_iter().filter(|layer| row(layer) <= LONGEST_ROW).collect();
-    let names = inputs(&layers);
-    let mut moments: Vec<Moments> = layers.iter().map(Moments::of).collect();
-    run(model, input, frames, &names, |image, seen| {
-        moments.par_iter_mut().zip(&layers).enumerate().for_each(|(k, (moments, layer))| {
-            if let Some(activation) = seen.get(layer.input.as_str()) {
-                moments.add(layer, activation, (image * 8191 + k * 127) as u64);
+/// What the layers of a network read on some images.
+pub struct Samples {
+    layers: Vec<Layer>,
+    moments: Vec<Moments>,
+}
+
+impl Samples {
+    /// Of no image yet.
+    pub fn of(model: &pb::ModelProto) -> Samples {
+        let layers: Vec<Layer> = sampled(model).into_iter().filter(|layer| row(layer) <= LONGEST_ROW).collect();
+        Samples { moments: layers.iter().map(Moments::of).collect(), layers }
+    }
+
+    /// Adds the image number `image`, of which the layers read what was `seen`.
+    pub fn add(&mut self, image: usize, seen: &Seen) {
+        self.moments.par_iter_mut().zip(&self.layers).enumerate().for_each(|(k, (moments, layer))| {
+            if let Some(picture) = seen.get(layer.input.as_str()).and_then(Picture::of) {
+                moments.add(layer, &picture, (image * 8191 + k * 127) as u64);
             }
         });
-        progress(image + 1);
-    })?;
-    let factors = layers
-        .par_iter()
-        .zip(moments)
-        .filter_map(|(layer, moments)| moments.factor().map(|factor| (layer.weight.clone(), factor)));
-    Ok(factors.collect())
+    }
+
+    /// How the weights of each layer are rounded best for these images.
+    pub fn rounding(self) -> Rounding {
+        let factors = self
+            .layers
+            .par_iter()
+            .zip(self.moments)
+            .filter_map(|(layer, moments)| moments.factor().map(|factor| (layer.weight.clone(), factor)));
+        factors.collect()
+    }
 }
 
 fn sampled(model: &pb::ModelProto) -> Vec<Layer> {
@@ -123,11 +104,12 @@ fn inputs(layers: &[Layer]) -> Vec<String> {
     layers.iter().map(|layer| layer.input.clone()).collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// Sums over the windows that a layer reads.
+/// Sums over the windows that a layer reads; one of each for each channel of a depthwise layer.
 struct Moments {
-    /// Of products, the lower triangle; one for each channel of a depthwise layer.
-    products: Vec<Vec<Vec<f64>>>,
-    sums: Vec<Vec<f64>>,
+    /// Of products; in single precision, since networks have hundreds of millions of them, and [`Inputs`] believes
+    /// none to the last bits.
+    products: Vec<Array2<f32>>,
+    sums: Vec<Array1<f64>>,
     count: usize,
 }
 
@@ -135,65 +117,32 @@ impl Moments {
     fn of(layer: &Layer) -> Moments {
         let n = row(layer);
         let parts = if layer.is_depthwise() { layer.dims[0] } else { 1 };
-        let triangle: Vec<Vec<f64>> = (0..n).map(|i| vec![0.0; i + 1]).collect();
-        Moments { products: vec![triangle; parts], sums: vec![vec![0.0; n]; parts], count: 0 }
+        Moments { products: vec![Array2::zeros((n, n)); parts], sums: vec![Array1::zeros(n); parts], count: 0 }
     }
 
-    /// Adds some windows of `activation`, which follow from `seed`.
-    fn add(&mut self, layer: &Layer, activation: &Activation, seed: u64) {
-        let [_, depth, kh, kw] = layer.dims;
-        let [top, left, bottom, right] = layer.pads;
-        let read = if layer.is_depthwise() { layer.dims[0] } else { depth };
-        let reach = |kernel: usize, dilation: usize| (kernel - 1) * dilation + 1;
-        let [high, wide] = [reach(kh, layer.dilations[0]), reach(kw, layer.dilations[1])];
-        let padded = [activation.height + top + bottom, activation.width + left + right];
-        if activation.channels != read || padded[0] < high || padded[1] < wide {
-            return;
+    /// Adds some windows of `picture`, which follow from `seed`.
+    fn add(&mut self, layer: &Layer, picture: &Picture, seed: u64) {
+        let Some(windows) = windows(layer, picture, seed) else { return };
+        let n = windows.ncols() / self.products.len();
+        for (part, (products, sums)) in self.products.iter_mut().zip(&mut self.sums).enumerate() {
+            let values = windows.slice_axis(Axis(1), Slice::from(part * n..(part + 1) * n));
+            general_mat_mul(1.0, &values.t(), &values, 1.0, products);
+            *sums += &values.map(|v| f64::from(*v)).sum_axis(Axis(0));
         }
-        let rows = (padded[0] - high) / layer.strides[0] + 1;
-        let columns = (padded[1] - wide) / layer.strides[1] + 1;
-        let windows = (rows * columns).min(WINDOWS);
-        let mut state = seed.wrapping_mul(2).wrapping_add(1);
-        let mut draw = |below: usize| {
-            // SplitMix64.
-            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = state;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            ((z ^ (z >> 31)) % below as u64) as usize
-        };
-        let mut window = vec![0f32; read * kh * kw];
-        for k in 0..windows {
-            let at = if windows == rows * columns { k } else { draw(rows * columns) };
-            let row = at / columns * layer.strides[0];
-            let column = at % columns * layer.strides[1];
-            let mut values = window.iter_mut();
-            for channel in 0..read {
-                let plane = &activation.values[channel * activation.height * activation.width..];
-                for y in 0..kh {
-                    let y = (row + y * layer.dilations[0]).checked_sub(top).filter(|y| *y < activation.height);
-                    for x in 0..kw {
-                        let x = (column + x * layer.dilations[1]).checked_sub(left).filter(|x| *x < activation.width);
-                        if let (Some(value), place) = (values.next(), y.zip(x)) {
-                            *value = place.map_or(0.0, |(y, x)| plane[y * activation.width + x]);
-                        }
-                    }
-                }
-            }
-            let part = window.len() / self.products.len();
-            for ((products, sums), values) in
-                self.products.iter_mut().zip(&mut self.sums).zip(window.chunks_exact(part))
-            {
-                accumulate(products, sums, values);
-            }
-            self.count += 1;
-        }
+        self.count += windows.nrows();
     }
 
     fn factor(self) -> Option<Factor> {
         let Moments { products, sums, count } = self;
-        let mut inputs: Vec<Option<Inputs>> =
-            products.iter().zip(&sums).map(|(products, sums)| Inputs::new(products, sums, count)).collect();
+        let lower = |products: &Array2<f32>| -> Vec<Vec<f64>> {
+            let row = |(i, row): (usize, ArrayView1<f32>)| row.iter().take(i + 1).map(|v| f64::from(*v)).collect();
+            products.outer_iter().enumerate().map(row).collect()
+        };
+        let mut inputs: Vec<Option<Inputs>> = products
+            .iter()
+            .zip(&sums)
+            .map(|(products, sums)| Inputs::new(&lower(products), &sums.to_vec(), count))
+            .collect();
         match inputs.len() {
             1 => inputs.pop().flatten().map(Factor::Shared),
             // A channel that is silent keeps its plain rounding.
@@ -202,14 +151,56 @@ impl Moments {
     }
 }
 
-fn accumulate(products: &mut [Vec<f64>], sums: &mut [f64], values: &[f32]) {
-    for (i, value) in values.iter().enumerate() {
-        let value = f64::from(*value);
-        sums[i] += value;
-        if value != 0.0 {
-            products[i].iter_mut().zip(values).for_each(|(sum, other)| *sum += value * f64::from(*other));
+/// Some of the windows that `layer` reads in `picture`, a row each.
+fn windows(layer: &Layer, picture: &Picture, seed: u64) -> Option<Array2<f32>> {
+    let [_, depth, kh, kw] = layer.dims;
+    let [top, left, bottom, right] = layer.pads;
+    let read = if layer.is_depthwise() { layer.dims[0] } else { depth };
+    let reach = |kernel: usize, dilation: usize| (kernel - 1) * dilation + 1;
+    let [high, wide] = [reach(kh, layer.dilations[0]), reach(kw, layer.dilations[1])];
+    let padded = [picture.height + top + bottom, picture.width + left + right];
+    if picture.channels != read || padded[0] < high || padded[1] < wide {
+        return None;
+    }
+    let rows = (padded[0] - high) / layer.strides[0] + 1;
+    let columns = (padded[1] - wide) / layer.strides[1] + 1;
+    let places = drawn(rows * columns, seed);
+    let mut windows = Array2::zeros((places.len(), read * kh * kw));
+    for (mut window, at) in windows.outer_iter_mut().zip(places) {
+        let row = at / columns * layer.strides[0];
+        let column = at % columns * layer.strides[1];
+        let mut values = window.iter_mut();
+        for channel in 0..read {
+            let plane = &picture.values[channel * picture.height * picture.width..];
+            for y in 0..kh {
+                let y = (row + y * layer.dilations[0]).checked_sub(top).filter(|y| *y < picture.height);
+                for x in 0..kw {
+                    let x = (column + x * layer.dilations[1]).checked_sub(left).filter(|x| *x < picture.width);
+                    if let (Some(value), Some((y, x))) = (values.next(), y.zip(x)) {
+                        *value = plane[y * picture.width + x];
+                    }
+                }
+            }
         }
     }
+    Some(windows)
+}
+
+/// All of `count` places where they are few, else some that follow from `seed`.
+fn drawn(count: usize, seed: u64) -> Vec<usize> {
+    if count <= WINDOWS {
+        return (0..count).collect();
+    }
+    let mut state = seed.wrapping_mul(2).wrapping_add(1);
+    let draw = |_| {
+        // SplitMix64.
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) % count as u64) as usize
+    };
+    (0..WINDOWS).map(draw).collect()
 }
 
 #[cfg(test)]
@@ -260,7 +251,10 @@ pub(super) mod tests {
     #[test]
     fn every_layer_is_sampled_and_rounds_what_it_reads_better() {
         let model = separable();
-        let rounding = rounding(&model, &input(), &frames(8), |_| ()).unwrap();
+        let mut samples = Samples::of(&model);
+        let names = inputs(&samples.layers);
+        run(&model, &input(), &frames(8), &names, |image, seen| samples.add(image, seen)).unwrap();
+        let rounding = samples.rounding();
         let mut names: Vec<&String> = rounding.names().collect();
         names.sort();
         assert_eq!(names, ["deep.w", "hidden.w", "point.w"]);
