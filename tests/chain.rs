@@ -4,6 +4,7 @@
 use edge_runtime::engine::Compute;
 use edge_runtime::image::folder::image_files;
 use edge_runtime::model::Model;
+use edge_runtime::onnx;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -125,6 +126,26 @@ fn a_signed_model_is_taken_and_no_other() {
     assert_eq!(check.unwrap()["passed"], false, "{doctor}");
     let out = run("quantize", &[model, "-o", "x", "--sign", "keys.toml"], at);
     assert!(out.code == Some(2) && !out.stderr.contains(&public), "{}", out.stderr);
+}
+
+/// Both forms of the int8 ONNX are one model.
+#[test]
+fn operators_of_the_int8_onnx_are_chosen() {
+    let at = chain();
+    let operators = |file: &str| onnx::operators(&std::fs::read(at.join(file)).unwrap());
+    for (format, has) in [("qoperator", true), ("qdq", false)] {
+        ok("quantize", &["run/model.onnx", "--format", format, "-o", format, "--force", "-q"], at);
+        let operators = operators(&format!("{format}.int8.onnx"));
+        assert_eq!(operators.contains(&"QLinearConv".to_owned()), has, "{operators:?}");
+        assert_eq!(operators.contains(&"Conv".to_owned()), !has, "{operators:?}");
+    }
+    let [a, b] = ["qdq.hilum", "qoperator.hilum"].map(|file| std::fs::read(at.join(file)).unwrap());
+    assert!(a == b);
+    let [a, b] =
+        ["qdq.int8.onnx", "qoperator.int8.onnx"].map(|file| Model::load(&at.join(file), &Compute::default()).unwrap());
+    for frame in random_planes(64, 20) {
+        assert_eq!(a.infer(&frame).unwrap(), b.infer(&frame).unwrap());
+    }
 }
 
 #[test]
@@ -386,8 +407,11 @@ fn the_device_computes_what_onnx_runtime_computes() {
     for path in image_files(&at.join("data/train")).unwrap().iter().take(100) {
         frames.push(data::frames::frame(path, input).unwrap());
     }
-    for model in ["run/model.hilum", "run/model.int8.onnx"] {
-        agrees_with_onnxruntime(&python, at, model, "run/model.int8.onnx", &frames);
+    ok("quantize", &["run/model.onnx", "--format", "qoperator", "-o", "judged", "--force", "-q"], at);
+    for int8 in ["run/model.int8.onnx", "judged.int8.onnx"] {
+        for model in ["run/model.hilum", int8] {
+            agrees_with_onnxruntime(&python, at, model, int8, &frames);
+        }
     }
 }
 

@@ -126,6 +126,12 @@ def sets(at, add):
         m.save(at / f"{name}.onnx", m.head(m.conv(x, 16, 16)))
         add(name, integer=True)
 
+    m = Model(99)
+    x = m.op("MaxPool", m.body("x"), kernel_shape=[4, 4], strides=[4, 4])
+    rows = m.op("Reshape", m.conv(x, 16, 2, 1), m.constant([-1, 2], np.int64))
+    m.save(at / "several-rows.onnx", m.op("ReduceMean", rows, axes=[0], keepdims=1))
+    add("several-rows")
+
 
 def outputs(at, add):
     """What an output means."""

@@ -29,8 +29,8 @@ pub fn image(model: &pb::ModelProto) -> &str {
     model.graph.as_ref().and_then(|graph| graph.input.first()).map_or(INPUT, |input| &input.name)
 }
 
-/// Runs `frames` through the float network `model`, some at once, and calls `see` in their order with the number of each
-/// and those of its tensors `names` that hold numbers (shapes and indices are no activations).
+/// Runs `frames` through the float network `model`, some at once, and calls `see` in their order with the number of
+/// each and those of its tensors `names` that hold numbers (shapes and indices are no activations).
 pub fn run(
     model: &pb::ModelProto,
     input: &InputContract,

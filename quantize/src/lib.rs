@@ -11,5 +11,6 @@ pub mod correction;
 pub mod foreign;
 pub mod pixel_grid;
 pub mod qdq;
+pub mod qoperator;
 pub mod sqnr;
 pub mod standard;

@@ -174,7 +174,7 @@ impl Model {
             let model = Model::of_bundle(bundle, digest, bytes.len(), compute)?;
             return Ok(Model { signer, ..model });
         }
-        let proto = onnx::decode(bytes, path)?;
+        let mut proto = onnx::decode(bytes, path)?;
         if let Some(file) = onnx::external_file(&proto) {
             return Err(ModelErrorReason::Mismatch(format!(
                 "its weights lie in `{file}`, and a model of the device is one file: run `quantize` on it"
@@ -183,6 +183,7 @@ impl Model {
         let contract = onnx::contract(&proto)?;
         let digest = sha256_hex(bytes);
         if is_qdq(&proto) {
+            onnx::write_out(&mut proto)?;
             let bundle = Bundle::of_qdq(contract.clone(), &proto)?;
             let model = Model::of_bundle(bundle, digest, bytes.len(), compute)?;
             // The mean that others give the file's input by, not the one that its pixels are shifted by.
@@ -264,8 +265,12 @@ impl Model {
                 |logits, codes| (logits, map.as_ref().zip(codes).map(|(value, codes)| self.map_of(value, codes))),
             )?,
         };
-        if logits.len() != self.contract.logits() || logits.iter().any(|l| !l.is_finite()) {
-            return Err(EngineError(format!("logits {logits:?} where {} numbers are due", self.contract.logits())));
+        if logits.len() != self.contract.logits() {
+            let reason = format!("{} logits for one image where {} are due", logits.len(), self.contract.logits());
+            return Err(EngineError(reason));
+        }
+        if logits.iter().any(|logit| !logit.is_finite()) {
+            return Err(EngineError(format!("logits that are no numbers: {logits:?}")));
         }
         let probability = self.contract.probability(&logits);
         Ok(Inference { logits, probability, map })

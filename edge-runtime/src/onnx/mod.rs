@@ -3,11 +3,13 @@
 mod attribute;
 mod build;
 mod external;
+mod qoperator;
 mod tensor;
 
 pub use attribute::{attribute, int_or, ints_or};
 pub use build::{GraphBuilder, float, int, ints, node, row, value_info};
 pub use external::{external_file, read_external};
+pub use qoperator::write_out;
 pub use tensor::{dims, f32s, i8s, i32s, i64s, u8s};
 pub use tract_onnx::pb;
 

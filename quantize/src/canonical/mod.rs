@@ -48,7 +48,8 @@ pub fn canonical(model: &pb::ModelProto, size: Option<u32>) -> Result<Canonical,
     check::check_finite(graph)?;
     check::check_operators(graph)?;
     free_contract_names(graph);
-    rewrite::layers(graph)?;
+    rewrite::layers(&mut model)?;
+    let graph = model.graph.as_mut().ok_or_else(|| fail("it is empty"))?;
     name_ends(graph)?;
     free_part_names(graph);
     pools::settle(&mut model)?;

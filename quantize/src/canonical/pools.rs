@@ -1,5 +1,5 @@
-//! Average pools whose size is rounded up (`ceil_mode`) as pools with padding at their end, which says the same: what is
-//! beyond the image counts in neither (ONNX operators, `AveragePool`). Engines differ in how they run the former.
+//! Average pools whose size is rounded up (`ceil_mode`) as pools with padding at their end, which says the same: what
+//! is beyond the image counts in neither (ONNX operators, `AveragePool`). Engines differ in how they run the former.
 
 use super::QuantizeError;
 use edge_runtime::engine::FloatPlan;

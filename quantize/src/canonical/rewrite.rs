@@ -3,14 +3,17 @@
 
 use super::{constant, float_tensor};
 use crate::qdq::QuantizeError;
+use edge_runtime::engine::FloatPlan;
 use edge_runtime::lower::input_shape;
 use edge_runtime::onnx::{self, pb};
 use edge_runtime::operators::onnx_operator;
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::tensor_proto::DataType;
 
-/// Rewrites the layers of `graph`; constants become initializers, and those that nobody reads go.
-pub fn layers(graph: &mut pb::GraphProto) -> Result<(), QuantizeError> {
+/// Rewrites the layers of `model`; constants become initializers, and those that nobody reads go.
+pub fn layers(model: &mut pb::ModelProto) -> Result<(), QuantizeError> {
+    let of_several_rows = of_several_rows(model)?;
+    let Some(graph) = &mut model.graph else { return Ok(()) };
     let mut rewriter = Rewriter {
         constants: graph.initializer.iter().map(|t| (t.name.clone(), t.clone())).collect(),
         outputs: graph.output.iter().map(|o| o.name.clone()).collect(),
@@ -19,6 +22,7 @@ pub fn layers(graph: &mut pb::GraphProto) -> Result<(), QuantizeError> {
         renamed: HashMap::new(),
         nodes: Vec::with_capacity(graph.node.len()),
         readers: HashMap::new(),
+        of_several_rows,
     };
     let nodes = graph.node.iter().filter(|n| !rewriter.is_passed_over(n));
     let read = nodes.flat_map(|n| &n.input).chain(&rewriter.outputs);
@@ -59,6 +63,30 @@ struct Rewriter {
     renamed: HashMap<String, String>,
     nodes: Vec<pb::NodeProto>,
     readers: HashMap<String, usize>,
+    /// What is reshaped to more rows than the image is one of.
+    of_several_rows: HashSet<String>,
+}
+
+/// What `Reshape` gives in `model` that may be a row, by the number of its columns, and is several.
+fn of_several_rows(model: &pb::ModelProto) -> Result<HashSet<String>, QuantizeError> {
+    let Some(graph) = &model.graph else { return Ok(HashSet::new()) };
+    let mut doubtful = Vec::new();
+    for node in graph.node.iter().filter(|node| node.op_type == "Reshape") {
+        let shape = node.input.get(1).and_then(|name| graph.initializer.iter().find(|tensor| tensor.name == *name));
+        let shape = shape.map(onnx::i64s).transpose()?.unwrap_or_default();
+        if let ([-1, columns], [output]) = (shape.as_slice(), node.output.as_slice())
+            && *columns > 0
+        {
+            doubtful.push(output.clone());
+        }
+    }
+    if doubtful.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // What tract cannot plan is refused with its reason where it runs.
+    let Ok(plan) = FloatPlan::new(model, Some(&doubtful)) else { return Ok(HashSet::new()) };
+    let is_several = |(i, _): &(usize, String)| plan.output_dims(*i).is_some_and(|dims| dims.first() != Some(&1));
+    Ok(doubtful.into_iter().enumerate().filter(is_several).map(|(_, output)| output).collect())
 }
 
 impl Rewriter {
@@ -152,7 +180,8 @@ impl Rewriter {
     fn reshapes_to_row(&self, node: &pb::NodeProto) -> Result<bool, QuantizeError> {
         let shape = node.input.get(1).and_then(|n| self.constants.get(n));
         let shape = shape.map(onnx::i64s).transpose()?.unwrap_or_default();
-        Ok(matches!(shape.as_slice(), [1 | -1, _] | [0, -1]))
+        let is_several = node.output.iter().any(|output| self.of_several_rows.contains(output));
+        Ok(!is_several && matches!(shape.as_slice(), [1 | -1, _] | [0, -1]))
     }
 
     fn push(&mut self, op: &str, input: Vec<String>, output: &str, attribute: Vec<pb::AttributeProto>) {

@@ -10,11 +10,11 @@ mod run;
 use crate::calibration::Method;
 use anyhow::{Context, Result, bail, ensure};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use data::Split;
 use edge_runtime::board::Board;
 use edge_runtime::finding::STATEMENT;
-use edge_runtime::image::Format;
+use edge_runtime::image::Format as ImageFormat;
 use edge_runtime::image::folder::image_files;
 use edge_runtime::keys::{Keygen, SecretKey, read_secret};
 use edge_runtime::process::command_line::parse;
@@ -110,6 +110,10 @@ struct Args {
     /// Write STEM.int8.onnx and STEM.hilum instead of files beside the model
     #[arg(long, short, value_name = "STEM")]
     output: Option<PathBuf>,
+    /// Operators of MODEL.int8.onnx: qdq is what most runtimes run fastest; qoperator has QLinearConv, for those that
+    /// do not put the former together
+    #[arg(long, value_enum, default_value_t = Format::Qdq)]
+    format: Format,
     /// Write over files that are there
     #[arg(long)]
     force: bool,
@@ -133,6 +137,15 @@ struct Args {
     quiet: bool,
 }
 
+/// Operators of the int8 ONNX.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Float operators between `DequantizeLinear` and `QuantizeLinear`.
+    Qdq,
+    /// `QLinearConv` for convolutions.
+    Qoperator,
+}
+
 /// What is to be done, checked as far as it can be before the model is read.
 struct Plan {
     model: PathBuf,
@@ -148,7 +161,9 @@ struct Plan {
     max_drop: Option<f64>,
     /// Labelled images to judge by.
     data: Option<LabelledImages>,
-    /// The QDQ model that is written.
+    /// Its operators.
+    format: Format,
+    /// The int8 model that is written.
     int8_onnx: PathBuf,
     /// The bundle that is written.
     bundle: PathBuf,
@@ -207,6 +222,7 @@ impl Args {
             keep_float: self.float.clone(),
             max_drop: self.max_drop,
             data: self.data.clone().map(|data| LabelledImages { data, split: self.split }),
+            format: self.format,
             int8_onnx,
             bundle,
             key,
@@ -249,7 +265,7 @@ fn calibration_images(folder: &Path) -> Result<Vec<PathBuf>> {
         Ok(files) => files,
         Err(e) => bail!("{}: {e}", folder.display()),
     };
-    let names = Format::names("or");
+    let names = ImageFormat::names("or");
     ensure!(!files.is_empty(), "{}: no {names} images to calibrate with", folder.display());
     Ok(files)
 }

@@ -1,13 +1,13 @@
 //! From a float model to the two files.
 
-use super::Plan;
 use super::explain::{Explanation, explain, write_page};
 use super::hold::Holding;
 use super::judge::{Judged, LabelledFrames, judge};
 use super::prepare::{Prepared, prepare};
 use super::report::{BundleFile, Expected, File, FloatLayer, Held, Report};
+use super::{Format, Plan};
 use crate::foreign::{self, ActivationSource, ContractFile, ContractSource};
-use crate::{canonical, qdq, standard};
+use crate::{canonical, qdq, qoperator, standard};
 use anyhow::{Context, Result, bail, ensure};
 use edge_runtime::board::prediction::predict;
 use edge_runtime::engine::Compute;
@@ -208,6 +208,9 @@ fn write(
     let contract = Contract { input: float.contract.input.clone(), ..bundle.contract.clone() };
     for (key, value) in contract.to_metadata().into_iter().chain([ranges_to_metadata(&float.prepared.ranges)]) {
         onnx::set_metadata(int8, key, value);
+    }
+    if plan.format == Format::Qoperator {
+        qoperator::put_together(int8);
     }
     standard::check(int8).with_context(|| {
         format!("{}: its int8 form would be no ONNX that other programs load; nothing is written", plan.model.display())
