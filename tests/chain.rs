@@ -4,6 +4,7 @@
 use edge_runtime::engine::Compute;
 use edge_runtime::image::folder::image_files;
 use edge_runtime::model::Model;
+use edge_runtime::model::contract::ranges_to_metadata;
 use edge_runtime::onnx;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -126,6 +127,26 @@ fn a_signed_model_is_taken_and_no_other() {
     assert_eq!(check.unwrap()["passed"], false, "{doctor}");
     let out = run("quantize", &[model, "-o", "x", "--sign", "keys.toml"], at);
     assert!(out.code == Some(2) && !out.stderr.contains(&public), "{}", out.stderr);
+}
+
+/// Training records how often values were seen, so that every method of ranges works without images.
+#[test]
+fn every_method_of_ranges_works_on_the_model_alone() {
+    let at = chain();
+    let digest = |method: &str| {
+        let args = ["run/model.onnx", "--method", method, "-o", "alone_by", "--dry-run", "--force", "-q", "--json"];
+        let report = json("quantize", &args, at);
+        assert_eq!(report["ranges_by"], if method == "auto" { "min-max" } else { method });
+        report["bundle"]["digest"].as_str().unwrap().to_owned()
+    };
+    let digests = ["min-max", "percentile", "entropy", "mse"].map(digest);
+    assert_eq!(digest("auto"), digests[0]);
+    assert_ne!(digest("mse"), digests[0]);
+    let mut bare = onnx::load(&at.join("run/model.onnx")).unwrap();
+    bare.metadata_props.retain(|property| property.key != "hilum.histograms");
+    onnx::save(&bare, &at.join("bare.onnx")).unwrap();
+    let out = run("quantize", &["bare.onnx", "--method", "mse", "--dry-run"], at);
+    assert!(out.code == Some(1) && out.stderr.contains("--calibrate DIR"), "{}", out.stderr);
 }
 
 /// Both forms of the int8 ONNX are one model.
@@ -277,21 +298,21 @@ fn quantize_explains_itself() {
     }
 }
 
-/// Ranges of images that hardly use the grey scale clip all others: layers stay float until little enough is lost, or
-/// nothing is written.
+/// Ranges that are far too narrow clip: layers stay float until little enough is lost, or nothing is written.
 #[test]
 fn a_loss_is_held_by_layers_in_float_or_refused() {
     let at = chain();
-    std::fs::create_dir_all(at.join("dim")).unwrap();
-    let input = Model::load(&at.join("run/model.hilum"), &Compute::default()).unwrap().contract.input;
-    for (i, file) in image_files(&at.join("data/test")).unwrap().iter().take(4).enumerate() {
-        let plane = data::frames::frame(file, &input).unwrap();
-        let dim = plane.pixels.iter().map(|p| 50 + *p / 5).collect();
-        let picture = image::GrayImage::from_raw(plane.width, plane.height, dim).unwrap();
-        std::fs::write(at.join(format!("dim/{i}.png")), tests::generate::png(&picture)).unwrap();
-    }
+    let mut model = onnx::load(&at.join("run/model.onnx")).unwrap();
+    let ranges = onnx::ranges(&model).unwrap().unwrap();
+    let narrow = ranges.into_iter().map(|(name, range)| match name.ends_with("conv0/relu") {
+        true => (name, range.map(|end| end / 20.0)),
+        false => (name, range),
+    });
+    let (key, value) = ranges_to_metadata(&narrow.collect());
+    onnx::set_metadata(&mut model, key, value);
+    onnx::save(&model, &at.join("narrow.onnx")).unwrap();
     let quantize = |output: &str, rest: &[&str]| {
-        let args = ["run/model.onnx", "--calibrate", "dim", "--method", "min-max", "--output", output, "-q", "--json"];
+        let args = ["narrow.onnx", "--output", output, "-q", "--json"];
         run("quantize", &[&args[..], &["--data", "data", "--split", "test"], rest].concat(), at)
     };
     let report =

@@ -52,8 +52,11 @@ pub fn align(model: &mut pb::ModelProto, input: &InputContract) -> Result<Option
     Ok(Some(PixelGrid { tensor, range }))
 }
 
-/// The number of each layer that reads `image`, and its bias with what `shift` adds to it; `None` if others read it.
-fn biases(graph: &pb::GraphProto, image: &str, shift: f32) -> Result<Option<Vec<(usize, Vec<f32>)>>, OnnxError> {
+/// Biases of layers, by their numbers.
+type Biases = Vec<(usize, Vec<f32>)>;
+
+/// The bias of each layer that reads `image`, with what `shift` adds to it; `None` if others read it.
+fn biases(graph: &pb::GraphProto, image: &str, shift: f32) -> Result<Option<Biases>, OnnxError> {
     let constant = |name: &String| graph.initializer.iter().find(|tensor| tensor.name == *name);
     let mut biases = Vec::new();
     for (i, node) in graph.node.iter().enumerate().filter(|(_, node)| node.input.iter().any(|name| name == image)) {

@@ -118,6 +118,15 @@ fn fail(node: &pb::NodeProto, reason: String) -> QuantizeError {
     QuantizeError::Graph { node: node.name.clone(), reason }
 }
 
+/// What a row of weights, the number `o` of its layer, gives of channels that are all of `errors`: it reads `channels`
+/// of them, or one of its own.
+fn rise(codes: &[i8], o: usize, channels: usize, errors: &[f32]) -> f32 {
+    let errors = if channels == errors.len() { errors } else { errors.get(o..=o).unwrap_or_default() };
+    let taps = (codes.len() / errors.len().max(1)).max(1);
+    let sum = |codes: &[i8]| codes.iter().map(|code| i32::from(*code)).sum::<i32>() as f32;
+    codes.chunks_exact(taps).zip(errors).map(|(codes, error)| sum(codes) * error).sum()
+}
+
 struct Quantizer<'a> {
     builder: GraphBuilder,
     constants: HashMap<&'a str, &'a pb::TensorProto>,
@@ -549,6 +558,14 @@ impl Quantizer<'_> {
         };
         let scales: Vec<f32> = values.chunks_exact(depth.max(1)).enumerate().map(scale).collect();
         let rounded = self.rounding.round(name, &values, &scales);
+        let mut falls = rounded.falls.clone();
+        if let Some(errors) = self.rounding.input_error(name, input) {
+            for (o, ((fall, codes), scale)) in
+                falls.iter_mut().zip(rounded.codes.chunks_exact(depth.max(1))).zip(&scales).enumerate()
+            {
+                *fall -= scale * rise(codes, o, dims.get(1).copied().unwrap_or(1), &errors);
+            }
+        }
         let codes = rounded.codes.iter().map(|code| *code as u8).collect();
         let axis = || vec![onnx::int("axis", 0)];
         let [codes_name, scale_name, zero_name, weight_out] = self.names(name, result);
@@ -561,7 +578,7 @@ impl Quantizer<'_> {
         let bias_codes: Vec<u8> = bias
             .values
             .iter()
-            .zip(&rounded.falls)
+            .zip(&falls)
             .zip(&bias_scales)
             .flat_map(|((b, fall), s)| ((f64::from(b + fall) / f64::from(*s)).round_ties_even() as i32).to_le_bytes())
             .collect();
@@ -585,6 +602,14 @@ mod tests {
     fn the_symmetric_input_of_our_networks_quantises_to_the_pixel_itself() {
         let s = Quantisation::covering([-1.0, 127.0 / 128.0]);
         assert_eq!((s.scale, s.zero_point), (1.0 / 128.0, 128));
+    }
+
+    #[test]
+    fn what_inputs_are_off_by_rises_through_the_weights() {
+        // Two channels of two taps each, then a depthwise layer's second row.
+        assert_eq!(rise(&[1, 2, -3, 4], 0, 2, &[0.5, -0.25]), 3.0 * 0.5 - 0.25);
+        assert_eq!(rise(&[1, 2], 1, 1, &[0.5, -0.25]), 3.0 * -0.25);
+        assert_eq!(rise(&[1, 2], 7, 1, &[0.5, -0.25]), 0.0);
     }
 
     /// Convolution, softplus and its root (no integer form), convolution, a row, softplus again, two linear layers.

@@ -1,5 +1,5 @@
 //! Convolutions of a QDQ model as `QLinearConv` (ONNX operators, since version 10), for runtimes that do not put
-//! `DequantizeLinear`, `Conv` and `QuantizeLinear` together. What has no such operator in the standard keeps its QDQ form.
+//! `DequantizeLinear`, `Conv` and `QuantizeLinear` together. What has no such operator in the standard keeps its form.
 //! [`edge_runtime::onnx::write_out`] is the way back.
 
 use edge_runtime::onnx::pb;

@@ -28,12 +28,14 @@ pub fn write_out(model: &mut pb::ModelProto) -> Result<(), OnnxError> {
     Ok(())
 }
 
-/// The nodes that `conv` stands for, and the scale of its bias; `None` if it is no `QLinearConv` with constant scales.
-#[allow(clippy::type_complexity)] // Nodes and a tensor.
+/// Nodes, and the scale of a bias.
+type WrittenOut = (Vec<pb::NodeProto>, Option<pb::TensorProto>);
+
+/// What `conv` stands for; `None` if it is no `QLinearConv` with constant scales.
 fn written_out(
     conv: &pb::NodeProto,
     constants: &HashMap<&str, &pb::TensorProto>,
-) -> Result<Option<(Vec<pb::NodeProto>, Option<pb::TensorProto>)>, OnnxError> {
+) -> Result<Option<WrittenOut>, OnnxError> {
     let inputs: Vec<&str> = conv.input.iter().map(String::as_str).collect();
     let ([x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, rest @ ..], [output], "QLinearConv") =
         (inputs.as_slice(), conv.output.as_slice(), conv.op_type.as_str())

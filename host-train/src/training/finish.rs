@@ -14,11 +14,12 @@ use edge_runtime::domain::Domain;
 use edge_runtime::image::GreyPlane;
 use edge_runtime::model::calibration::Calibration;
 use edge_runtime::model::contract::{
-    Activation, ActivationRanges, Contract, InputContract, OperatingPoint, Provenance, ranges_to_metadata,
+    Activation, Contract, InputContract, OperatingPoint, Provenance, ranges_to_metadata,
 };
 use edge_runtime::model::{Model, ModelError};
 use edge_runtime::onnx::{self, pb};
-use quantize::calibration;
+use quantize::activations::Seen;
+use quantize::calibration::{self, Activations, Method};
 
 /// What finishing a run needs besides the network.
 pub struct Finish<'a> {
@@ -40,11 +41,12 @@ pub fn finish(network: &Network, run: Finish, progress: &impl Progress) -> Resul
     let side = run.input.size as usize;
     let dims = [1, run.input.channels as usize, side, side];
     let mut model = export::network(network, dims, recipe.head.output.logits(labels.len()), &recipe.name, vec![]);
-    let ranges = record_ranges(&model, &run, progress)?;
+    let activations = observe(&model, &run, progress)?;
     let mut contract = contract(&run);
     contract.domain = domain(&run, progress)?;
     let metrics = judge(&model, &mut contract, &run, progress)?;
-    for (key, value) in contract.to_metadata().into_iter().chain([ranges_to_metadata(&ranges)]) {
+    let ranges = ranges_to_metadata(&activations.ranges(Method::MinMax));
+    for (key, value) in contract.to_metadata().into_iter().chain([ranges, activations.to_metadata()]) {
         onnx::set_metadata(&mut model, key, value);
     }
     onnx::save(&model, &run.folder.path().join("model.onnx"))?;
@@ -123,15 +125,12 @@ fn contract(run: &Finish) -> Contract {
     }
 }
 
-fn record_ranges(
-    model: &pb::ModelProto,
-    run: &Finish,
-    progress: &impl Progress,
-) -> Result<ActivationRanges, TrainError> {
+/// What every activation takes on, over some of the training images.
+fn observe(model: &pb::ModelProto, run: &Finish, progress: &impl Progress) -> Result<Activations, TrainError> {
     let frames = &run.material.train.frames;
     let step = (frames.len() / calibration::IMAGES).max(1);
     let sample = frames.take((0..frames.len()).step_by(step).take(calibration::IMAGES)).map_err(TrainError::Frames)?;
     let sample: Vec<&GreyPlane> = sample.iter().collect();
-    let done = |i: usize| progress.step("recording activation ranges", i, sample.len(), "");
-    Ok(calibration::record(model, run.input, &sample, done)?)
+    let done = |i: usize, _: &Seen| progress.step("recording activations", i + 1, sample.len(), "");
+    Ok(Activations::observe(model, run.input, &sample, None, done)?)
 }

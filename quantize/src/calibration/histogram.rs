@@ -1,5 +1,7 @@
 //! How often values were seen, in bins that widen with what comes.
 
+use super::kept::{KEPT, Kept};
+
 /// Bins above 0, and as many below.
 const HALF: usize = 4096;
 
@@ -17,9 +19,10 @@ fn place_of(v: f32, bins: f32, lane: usize) -> u16 {
     let nearest = at + (WHOLE + HALF as f32);
     let is_above = nearest - (WHOLE + HALF as f32) > at;
     let bin = (nearest.to_bits() & 0x7f_ffff).wrapping_sub(u32::from(is_above));
-    let is_in_none = (v == 0.0) | !(v.abs() < f32::INFINITY);
+    // Without a branch, and false for what is no number.
+    let is_in_one = (v != 0.0) & (v.abs() < f32::INFINITY);
     let none = (2 * HALF + lane % IN_NO_BIN) as u32;
-    (if is_in_none { none } else { bin }) as u16
+    (if is_in_one { bin } else { none }) as u16
 }
 
 /// Values of one activation: their ends exactly, in between by bins of one width with a border at 0.
@@ -44,6 +47,40 @@ pub struct Bin {
 }
 
 impl Histogram {
+    /// With fewer bins.
+    pub(super) fn keep(&self) -> Kept {
+        let joined: Vec<u64> =
+            self.counts[..self.bin_count()].chunks(HALF / KEPT).map(|bins| bins.iter().sum::<u64>()).collect();
+        let first = joined.iter().position(|count| *count > 0).unwrap_or(0);
+        let end = joined.iter().rposition(|count| *count > 0).map_or(first, |last| last + 1);
+        let counts = joined.get(first..end).unwrap_or_default().to_vec();
+        Kept { range: self.range, reach: self.reach, zeros: self.zeros, first: first as u32, counts }
+    }
+
+    /// What `kept` was of; `None` if it contradicts itself.
+    pub(super) fn kept(kept: Kept) -> Option<Histogram> {
+        let Kept { range, reach, zeros, first, counts } = kept;
+        let first = usize::try_from(first).ok()?;
+        let is_power = reach == 0.0 || reach.is_normal() && reach > 0.0 && reach.log2().fract() == 0.0;
+        let all = counts.iter().try_fold(zeros, |all, count| all.checked_add(*count));
+        let is_sound = is_power && range[0] <= 0.0 && range[1] >= 0.0 && all.is_some();
+        if !is_sound || first.checked_add(counts.len())? > 2 * KEPT || reach == 0.0 && !counts.is_empty() {
+            return None;
+        }
+        let mut histogram = Histogram { range, reach, counts: Vec::new(), zeros };
+        if reach > 0.0 {
+            histogram.counts = vec![0; 2 * HALF + IN_NO_BIN];
+            let wide = HALF / KEPT;
+            for (i, count) in counts.iter().enumerate() {
+                // Spread evenly, what is left over from the left on.
+                for (k, bin) in histogram.counts[(first + i) * wide..][..wide].iter_mut().enumerate() {
+                    *bin = count / wide as u64 + u64::from((k as u64) < count % wide as u64);
+                }
+            }
+        }
+        Some(histogram)
+    }
+
     /// Moves the ends to `values` without counting them.
     pub fn reach_to(&mut self, values: &[f32]) {
         self.move_ends(&Ends::of(values));

@@ -2,9 +2,11 @@
 //! codes of the integer network cover.
 
 mod histogram;
+mod kept;
 mod method;
 
 pub use histogram::Histogram;
+pub use kept::{KEY as HISTOGRAMS, KeptError};
 pub use method::Method;
 
 use crate::activations::{self, Seen};
@@ -16,7 +18,7 @@ use rayon::prelude::*;
 use std::collections::BTreeMap;
 
 /// Most images whose activations are recorded. A round number, not a measured optimum.
-pub const IMAGES: usize = 256;
+pub const IMAGES: usize = 300;
 
 /// How often each value of each activation was seen.
 pub struct Activations {
@@ -48,10 +50,13 @@ impl Activations {
             });
             also(i, seen);
         })?;
-        // The image keeps all that was seen: values of pixels are steps already.
-        let image = activations::image(model).to_owned();
-        let seen = tensors.get(&image).map(|histogram| (image, histogram.range()));
-        Ok(Activations { tensors, known: seen.into_iter().collect() })
+        Ok(Activations::new(tensors, activations::image(model)))
+    }
+
+    /// What was seen of `tensors`. The one called `image` keeps all, since values of pixels are steps already.
+    fn new(tensors: BTreeMap<String, Histogram>, image: &str) -> Activations {
+        let seen = tensors.get(image).map(|histogram| (image.to_owned(), histogram.range()));
+        Activations { known: seen.into_iter().collect(), tensors }
     }
 
     /// Lets the codes of `tensor` cover `range`, whatever was seen.
@@ -72,27 +77,6 @@ impl Activations {
     pub fn of(&self, tensor: &str) -> Option<&Histogram> {
         self.tensors.get(tensor)
     }
-}
-
-/// Runs `frames` through the float network `model` and records the smallest and largest value of every activation,
-/// always including 0 so that padding and clamps are exact (ONNX `QuantizeLinear` has an integer zero point).
-pub fn record(
-    model: &pb::ModelProto,
-    input: &InputContract,
-    frames: &[&GreyPlane],
-    mut progress: impl FnMut(usize),
-) -> Result<ActivationRanges, EngineError> {
-    let mut ranges = ActivationRanges::new();
-    run(model, input, frames, |i, seen| {
-        for (name, activation) in seen {
-            let range = ranges.entry((*name).to_owned()).or_insert([0.0, 0.0]);
-            for v in activation.values {
-                *range = [range[0].min(*v), range[1].max(*v)];
-            }
-        }
-        progress(i + 1);
-    })?;
-    Ok(ranges)
 }
 
 /// Calls `see` with every activation of each of `frames`.

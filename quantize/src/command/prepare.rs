@@ -25,6 +25,8 @@ pub struct Prepared {
     pub model: pb::ModelProto,
     /// What the codes of each activation cover.
     pub ranges: ActivationRanges,
+    /// How they follow from what was seen.
+    pub method: Method,
     /// How weights are rounded.
     pub rounding: Rounding,
     /// What it was calibrated with.
@@ -34,30 +36,37 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// `model`, which reads `input`, with the ranges that it carries.
+    /// `model`, which reads `input`, with the ranges that it carries, by `method`.
     pub fn as_recorded(
         model: &pb::ModelProto,
         input: &InputContract,
         mut ranges: ActivationRanges,
+        method: Method,
     ) -> Result<Prepared, OnnxError> {
         let mut model = model.clone();
         ranges.extend(align(&mut model, input)?.map(|grid| (grid.tensor, grid.range)));
-        Ok(Prepared { model, ranges, rounding: Rounding::plain(), images: None, sample: Vec::new() })
+        Ok(Prepared { model, ranges, method, rounding: Rounding::plain(), images: None, sample: Vec::new() })
     }
 }
 
 /// Fewer images than this leave ranges narrow; a round number.
 const FEW: usize = 32;
 
-/// Every n-th of `files` as the network sees it, at most [`calibration::IMAGES`], and what is to be said of them. What
-/// cannot be read is left out, unless that is most of them.
+/// Images of less contrast than this, in grey levels between their second darkest and second brightest hundredth, are
+/// hardly radiographs.
+const LEAST_CONTRAST: u8 = 16;
+/// Networks are trained on pixels of a few units; further away the contract is of another unit.
+const LARGEST_PIXEL: f32 = 50.0;
+
+/// [`calibration::IMAGES`] of `files` as the network sees them, evenly from their sorted names and so from every folder
+/// in proportion, and what is to be said of them. What cannot be read is left out, unless that is most of them.
 fn calibration_frames(
     files: &[PathBuf],
     input: &InputContract,
     progress: &Reporter,
 ) -> Result<(Vec<GreyPlane>, CalibrationImages)> {
-    let step = files.len().div_ceil(calibration::IMAGES).max(1);
-    let chosen: Vec<&PathBuf> = files.iter().step_by(step).collect();
+    let count = files.len().min(calibration::IMAGES);
+    let chosen: Vec<&PathBuf> = (0..count).map(|i| &files[i * files.len() / count]).collect();
     let mut frames = Vec::new();
     let mut images = CalibrationImages::default();
     for (i, file) in chosen.iter().enumerate() {
@@ -83,7 +92,35 @@ fn calibration_frames(
             calibration::IMAGES
         ));
     }
+    images.warnings.extend(doubts(&frames, input));
     Ok((frames, images))
+}
+
+/// What speaks against `frames`, which a network reads by `input`.
+fn doubts(frames: &[GreyPlane], input: &InputContract) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let flat = frames.iter().filter(|frame| contrast(frame) < LEAST_CONTRAST).count();
+    if flat > 0 {
+        let count = frames.len();
+        doubts.push(format!("{flat} of {count} calibration images are nearly of one grey level: leave them out"));
+    }
+    let ends = (0..input.channels as usize).flat_map(|c| [input.normalise(0, c), input.normalise(255, c)]);
+    let (low, high) = ends.fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(v), high.max(v)));
+    if low < -LARGEST_PIXEL || high > LARGEST_PIXEL {
+        doubts.push(format!(
+            "pixels are {low} to {high} to the network: if it was not trained so, write mean, std and unit of its \
+             input in the contract file"
+        ));
+    }
+    doubts
+}
+
+/// Grey levels between the second darkest and the second brightest hundredth of `frame`.
+fn contrast(frame: &GreyPlane) -> u8 {
+    let mut pixels = frame.pixels.clone();
+    pixels.sort_unstable();
+    let at = |share: usize| pixels.get(pixels.len() * share / 100).copied().unwrap_or(0);
+    at(98) - at(2)
 }
 
 /// Prepares `proto` by what its layers read in the images `files`.
@@ -118,16 +155,17 @@ pub fn prepare(
         activations.cover(grid.tensor, grid.range);
     }
     let kept = sample.iter().map(|frame| (*frame).clone()).collect();
-    let mut prepared = Prepared { model, ranges: ActivationRanges::new(), rounding, images: None, sample: kept };
-    let method = match plan.method {
+    let ranges = ActivationRanges::new();
+    let mut prepared = Prepared { model, ranges, method: Method::MinMax, rounding, images: None, sample: kept };
+    prepared.method = match plan.method {
         Some(method) => method,
         None => {
             images.methods = errors(plan, &prepared, &activations, contract, &sample, compute, progress)?;
             closest(&images.methods).context("no method of calibration was tried")?
         }
     };
-    prepared.ranges = activations.ranges(method);
-    images.method = Some(method);
+    prepared.ranges = activations.ranges(prepared.method);
+    images.method = Some(prepared.method);
     prepared.images = Some(images);
     Ok(prepared)
 }

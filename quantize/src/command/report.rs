@@ -23,6 +23,8 @@ pub struct Report {
     pub bundle: BundleFile,
     /// False after a dry run.
     pub written: bool,
+    /// How the ranges of activations follow from what was seen, in training or now.
+    pub ranges_by: Method,
     /// What it was calibrated with, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<CalibrationImages>,

@@ -6,6 +6,7 @@ use super::judge::{Judged, LabelledFrames, judge};
 use super::prepare::{Prepared, prepare};
 use super::report::{BundleFile, Expected, File, FloatLayer, Held, Report};
 use super::{Format, Plan};
+use crate::calibration::{Activations, HISTOGRAMS, Method};
 use crate::foreign::{self, ActivationSource, ContractFile, ContractSource};
 use crate::{canonical, qdq, qoperator, standard};
 use anyhow::{Context, Result, bail, ensure};
@@ -14,9 +15,9 @@ use edge_runtime::engine::Compute;
 use edge_runtime::image::GreyPlane;
 use edge_runtime::keys::SecretKey;
 use edge_runtime::model::bundle::{Bundle, sign};
-use edge_runtime::model::contract::{Contract, ranges_to_metadata};
+use edge_runtime::model::contract::{ActivationRanges, Contract, ranges_to_metadata};
 use edge_runtime::model::{Model, ModelErrorReason};
-use edge_runtime::onnx::{self, pb};
+use edge_runtime::onnx::{self, INPUT, pb};
 use edge_runtime::operators::{Float, Op};
 use edge_runtime::process::files::{check_outputs, sha256_hex, write_together};
 use edge_runtime::process::progress::Reporter;
@@ -145,7 +146,11 @@ fn read(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<FloatMode
     progress.line(&format!("{verb} write {} and {}", plan.int8_onnx.display(), plan.bundle.display()));
     let proto = canonical.model;
     let prepared = match &plan.calibration {
-        None => Prepared::as_recorded(&proto, &contract.input, recorded.unwrap_or_default()).with_context(named)?,
+        None => {
+            let ranges = recorded_ranges(plan, &model, recorded.unwrap_or_default()).with_context(named)?;
+            let method = plan.method.unwrap_or(Method::MinMax);
+            Prepared::as_recorded(&proto, &contract.input, ranges, method).with_context(named)?
+        }
         Some(files) => prepare(plan, &proto, &contract, files, compute, progress).with_context(named)?,
     };
     if canonical::ends_in_probabilities(&proto, &prepared.ranges) {
@@ -165,6 +170,19 @@ fn read(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<FloatMode
         activation_source,
         prepared,
     })
+}
+
+/// What the codes of each activation are to cover by the plan's method, of what `model` recorded in training.
+fn recorded_ranges(plan: &Plan, model: &pb::ModelProto, ends: ActivationRanges) -> Result<ActivationRanges> {
+    let Some(method) = plan.method.filter(|method| *method != Method::MinMax) else { return Ok(ends) };
+    let Some(text) = onnx::metadata(model, HISTOGRAMS) else {
+        bail!(
+            "--method {} needs to know how often values were seen, and the model carries the smallest and largest ones \
+             alone: give images with --calibrate DIR",
+            method.name()
+        );
+    };
+    Ok(Activations::from_metadata(&text, INPUT)?.ranges(method))
 }
 
 /// Loads both files from the bytes that are to be written: each must be a model, and both the same one to the last bit.
@@ -246,6 +264,7 @@ fn write(
         bundle: BundleFile { file: bundle_file, digest, signer: plan.key.as_ref().map(SecretKey::public).transpose()? },
         written: plan.writes,
         board: plan.board.as_ref().map(|board| board.title.clone()),
+        ranges_by: float.prepared.method,
         calibration: float.prepared.images.clone(),
         expected: expected.map(|(board, p)| Expected {
             board: board.title.clone(),

@@ -3,6 +3,7 @@
 //! are still to come. Which weights can do that, the second moments of the inputs say.
 
 use data::triangle::{cholesky, inverse};
+use edge_runtime::network::Quantisation;
 use rayon::prelude::*;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,8 +19,13 @@ const DAMPING: f64 = 0.01;
 #[derive(Default)]
 pub struct Rounding {
     factors: HashMap<String, Factor>,
+    /// Some values of each channel that is read.
+    inputs: HashMap<String, Arc<Channels>>,
     done: Mutex<HashMap<String, Arc<Rounded>>>,
 }
+
+/// Some values of each channel of a tensor.
+pub type Channels = Vec<Vec<f32>>;
 
 /// The weights of a layer, row by row, as codes.
 #[derive(Debug)]
@@ -41,6 +47,20 @@ impl Rounding {
     /// What is known of the inputs of the weights `name`.
     pub fn factor(&self, name: &str) -> Option<&Factor> {
         self.factors.get(name)
+    }
+
+    /// With some values of what each of these weights reads.
+    pub fn with_inputs(mut self, inputs: HashMap<String, Arc<Channels>>) -> Rounding {
+        self.inputs = inputs;
+        self
+    }
+
+    /// By how much each channel that the weights `name` read is larger as codes of `step`, in the mean: the bias can
+    /// take it back (Nagel et al. 2019, section 4.2).
+    pub fn input_error(&self, name: &str, step: Quantisation) -> Option<Vec<f32>> {
+        let error = |value: &f32| f64::from(step.real(step.code(*value)) - value);
+        let mean = |values: &Vec<f32>| values.iter().map(error).sum::<f64>() / values.len().max(1) as f64;
+        Some(self.inputs.get(name)?.par_iter().map(|values| mean(values) as f32).collect())
     }
 
     /// Names of the weights whose inputs are known.
@@ -71,7 +91,7 @@ impl Rounding {
 
 impl FromParallelIterator<(String, Factor)> for Rounding {
     fn from_par_iter<I: IntoParallelIterator<Item = (String, Factor)>>(factors: I) -> Rounding {
-        Rounding { factors: HashMap::from_par_iter(factors), done: Mutex::default() }
+        Rounding { factors: HashMap::from_par_iter(factors), ..Rounding::default() }
     }
 }
 
@@ -206,6 +226,17 @@ mod tests {
         assert_ne!(rounding.round("w", &weights, &[0.3, 0.1]).codes, by_row);
         let plain = Rounding::plain().round("w", &weights, &[0.2, 0.1]);
         assert_eq!((plain.codes[..24].to_vec(), plain.falls.as_slice()), (rounded(&weights[..24], 0.2), &[0.0; 2][..]));
+    }
+
+    #[test]
+    fn the_mean_error_of_codes_is_that_of_the_values() {
+        let step = Quantisation::covering([-1.0, 1.55]);
+        let values = vec![vec![0.004; 9], vec![0.0, 0.012, 9.0], vec![]];
+        let rounding = Rounding::plain().with_inputs(HashMap::from([("w".to_owned(), Arc::new(values))]));
+        let errors = rounding.input_error("w", step).unwrap();
+        let want = [-0.004, (0.0 - 0.002 - (9.0 - 1.55)) / 3.0, 0.0];
+        assert!(errors.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-5), "{errors:?}");
+        assert!(rounding.input_error("v", step).is_none());
     }
 
     #[test]

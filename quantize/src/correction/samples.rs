@@ -2,14 +2,15 @@
 
 use super::equalise::Maxima;
 use super::layers::{Layer, layers};
-use super::rounding::{Factor, Inputs, Rounding};
+use super::rounding::{Channels, Factor, Inputs, Rounding};
 use crate::activations::{Activation, Seen, run};
 use edge_runtime::engine::EngineError;
 use edge_runtime::image::GreyPlane;
 use edge_runtime::model::contract::InputContract;
 use edge_runtime::onnx::pb;
 use rayon::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use tract_onnx::prelude::tract_ndarray::linalg::general_mat_mul;
 use tract_onnx::prelude::tract_ndarray::{Array1, Array2, ArrayView1, Axis, Slice};
 
@@ -19,6 +20,8 @@ pub const IMAGES: usize = 64;
 const LONGEST_ROW: usize = 1536;
 /// Windows that are taken from each image for each layer.
 const WINDOWS: usize = 96;
+/// Values that are taken of each channel in each image.
+const VALUES: usize = 32;
 
 /// A tensor of one image: `[channels, height, width]`.
 struct Picture<'a> {
@@ -35,6 +38,16 @@ impl<'a> Picture<'a> {
             [1, channels, height, width] => Some(Picture { values, channels, height, width }),
             [1, channels] => Some(Picture { values, channels, height: 1, width: 1 }),
             _ => None,
+        }
+    }
+
+    /// Adds values at places that follow from `seed`, the same of all channels, to those of each.
+    fn sample(&self, channels: &mut Channels, seed: u64) {
+        let size = self.height * self.width;
+        channels.resize(self.channels, Vec::new());
+        let places = drawn(size, VALUES, seed);
+        for (values, plane) in channels.iter_mut().zip(self.values.chunks_exact(size.max(1))) {
+            values.extend(places.iter().map(|at| plane[*at]));
         }
     }
 }
@@ -61,32 +74,47 @@ pub fn maxima(model: &pb::ModelProto, input: &InputContract, frames: &[&GreyPlan
 pub struct Samples {
     layers: Vec<Layer>,
     moments: Vec<Moments>,
+    /// Some values of each tensor that layers read, channel by channel.
+    values: BTreeMap<String, Channels>,
 }
 
 impl Samples {
     /// Of no image yet.
     pub fn of(model: &pb::ModelProto) -> Samples {
-        let layers: Vec<Layer> = sampled(model).into_iter().filter(|layer| row(layer) <= LONGEST_ROW).collect();
-        Samples { moments: layers.iter().map(Moments::of).collect(), layers }
+        let layers = sampled(model);
+        let moments = layers.iter().filter(|layer| row(layer) <= LONGEST_ROW).map(Moments::of).collect();
+        let values = inputs(&layers).into_iter().map(|name| (name, Channels::new())).collect();
+        Samples { layers, moments, values }
     }
 
     /// Adds the image number `image`, of which the layers read what was `seen`.
     pub fn add(&mut self, image: usize, seen: &Seen) {
-        self.moments.par_iter_mut().zip(&self.layers).enumerate().for_each(|(k, (moments, layer))| {
+        let rounded = self.layers.iter().filter(|layer| row(layer) <= LONGEST_ROW).collect::<Vec<_>>();
+        self.moments.par_iter_mut().zip(rounded).enumerate().for_each(|(k, (moments, layer))| {
             if let Some(picture) = seen.get(layer.input.as_str()).and_then(Picture::of) {
                 moments.add(layer, &picture, (image * 8191 + k * 127) as u64);
+            }
+        });
+        self.values.par_iter_mut().for_each(|(name, channels)| {
+            if let Some(picture) = seen.get(name.as_str()).and_then(Picture::of) {
+                picture.sample(channels, image as u64);
             }
         });
     }
 
     /// How the weights of each layer are rounded best for these images.
     pub fn rounding(self) -> Rounding {
-        let factors = self
-            .layers
-            .par_iter()
-            .zip(self.moments)
+        let Samples { layers, moments, values } = self;
+        let values: BTreeMap<String, Arc<Channels>> =
+            values.into_iter().map(|(name, channels)| (name, Arc::new(channels))).collect();
+        let read = layers.iter().filter_map(|layer| Some((layer.weight.clone(), values.get(&layer.input)?.clone())));
+        let read = read.collect();
+        let rounded: Vec<&Layer> = layers.iter().filter(|layer| row(layer) <= LONGEST_ROW).collect();
+        let factors = rounded
+            .into_par_iter()
+            .zip(moments)
             .filter_map(|(layer, moments)| moments.factor().map(|factor| (layer.weight.clone(), factor)));
-        factors.collect()
+        Rounding::from_par_iter(factors).with_inputs(read)
     }
 }
 
@@ -164,7 +192,7 @@ fn windows(layer: &Layer, picture: &Picture, seed: u64) -> Option<Array2<f32>> {
     }
     let rows = (padded[0] - high) / layer.strides[0] + 1;
     let columns = (padded[1] - wide) / layer.strides[1] + 1;
-    let places = drawn(rows * columns, seed);
+    let places = drawn(rows * columns, WINDOWS, seed);
     let mut windows = Array2::zeros((places.len(), read * kh * kw));
     for (mut window, at) in windows.outer_iter_mut().zip(places) {
         let row = at / columns * layer.strides[0];
@@ -186,9 +214,9 @@ fn windows(layer: &Layer, picture: &Picture, seed: u64) -> Option<Array2<f32>> {
     Some(windows)
 }
 
-/// All of `count` places where they are few, else some that follow from `seed`.
-fn drawn(count: usize, seed: u64) -> Vec<usize> {
-    if count <= WINDOWS {
+/// All of `count` places where they are few, else `most` that follow from `seed`.
+fn drawn(count: usize, most: usize, seed: u64) -> Vec<usize> {
+    if count <= most {
         return (0..count).collect();
     }
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
@@ -200,7 +228,7 @@ fn drawn(count: usize, seed: u64) -> Vec<usize> {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         ((z ^ (z >> 31)) % count as u64) as usize
     };
-    (0..WINDOWS).map(draw).collect()
+    (0..most).map(draw).collect()
 }
 
 #[cfg(test)]
