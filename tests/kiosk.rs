@@ -27,7 +27,7 @@ fn start(folder: &Path, options: &[&str]) -> (Child, ChildStdin) {
         .current_dir(folder)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(std::fs::File::options().append(true).create(true).open(folder.join("said")).expect("a file"))
         .spawn()
         .expect("the binary starts");
     let keys = child.stdin.take().expect("a pipe");
@@ -72,6 +72,11 @@ impl Device {
         let findings = self.findings();
         assert_eq!(findings.len(), count);
         findings
+    }
+
+    /// Whether it has said `words` on its standard error.
+    fn said(&self, words: &str) -> bool {
+        std::fs::read_to_string(self.path("said")).is_ok_and(|text| text.contains(words))
     }
 
     fn press(&mut self, key: &str) {
@@ -166,6 +171,41 @@ fn a_file_that_ended_the_program_is_refused_from_then_on() {
     assert!(!device.path("findings/in-work").exists());
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(device.findings().len(), 2, "it is not opened again");
+}
+
+/// A file on a disk that does not answer: the screen says so, other things go on, the finding comes when it answers.
+/// The disk is one whose file another program holds a lease on (fcntl(2)): whoever opens it waits.
+#[test]
+fn a_disk_that_hangs_is_said_and_keeps_the_device_from_nothing() {
+    let Some(python) = tests::peers::python("fcntl") else { return };
+    let mut device = Device::new(&[]);
+    device.wait_for("the findings", |d| d.path("findings/clinic.key").exists());
+    let whole = device.path("held");
+    std::fs::copy(phantom(), &whole).unwrap();
+    let hold = "import fcntl, os, signal, sys, time; signal.signal(signal.SIGIO, signal.SIG_IGN); \
+                file = os.open(sys.argv[1], os.O_RDWR); fcntl.fcntl(file, fcntl.F_SETLEASE, fcntl.F_WRLCK); \
+                print('held', flush=True); sys.stdin.read()";
+    let mut holder = Command::new(python)
+        .args(["-c", hold, whole.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = [0; 4];
+    if std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut said).is_err() {
+        eprintln!("skipped: files cannot be leased here");
+        return;
+    }
+    std::fs::rename(&whole, device.path("inbox/held.jpeg")).unwrap();
+    device.wait_for("word of the disk", |device| device.said("its disk does not answer"));
+    assert!(device.findings().is_empty());
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    device.wait_for_findings(1);
+    device.press("left");
+    writeln!(device.keys, "quit").unwrap();
+    assert!(device.child.wait().unwrap().success());
 }
 
 #[test]

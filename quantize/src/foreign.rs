@@ -8,7 +8,7 @@ use edge_runtime::model::contract::{
     Activation, Contract, ContractError, InputContract, OperatingPoint, Provenance, ResizeRule,
 };
 use edge_runtime::onnx;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// Mean and standard deviation of ImageNet in 8-bit pixels: what torchvision's networks are trained with.
@@ -50,7 +50,8 @@ pub enum Unit {
 }
 
 /// Where a model's contract is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ContractSource {
     /// The model carries it.
     Model,
@@ -125,7 +126,8 @@ impl ContractFile {
 }
 
 /// Where a contract's reading of the outputs is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ActivationSource {
     /// The contract or the network says it.
     Said,

@@ -24,6 +24,7 @@ use chrono::Utc;
 use slots::state::Outcome as UpdateOutcome;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -31,6 +32,10 @@ use std::time::{Duration, Instant, SystemTime};
 const LOOK: Duration = Duration::from_millis(250);
 /// A file that looks damaged and is younger than this may not be whole yet.
 const YOUNG: Duration = Duration::from_secs(10);
+/// Reading a file takes no sound disk this long without getting further.
+const STUCK: Duration = Duration::from_secs(20);
+/// How long a scan may go on when the device is switched off.
+const LAST_SCAN: Duration = Duration::from_secs(3);
 /// Files that wait for the scanner; more stay where they are until there is room.
 const MOST_QUEUED: usize = 20_000;
 /// How long each turn is shown of what a low panel shows in turns (seconds).
@@ -141,7 +146,9 @@ pub fn run<D: Disk, M: Mounts>(
     }
     screen.show(&state)?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    let worker = Worker { model: &model, board, policy: config.policy, size: screen.panel.size(), in_work };
+    let model = Arc::new(model);
+    let (scanner, board) = (model.clone(), board.clone());
+    let worker = Worker { model: scanner, board, policy: config.policy, size: screen.panel.size(), in_work };
     let (jobs, job_queue) = channel();
     let (reports, reported) = channel();
     let device = Device {
@@ -160,14 +167,14 @@ pub fn run<D: Disk, M: Mounts>(
         shown_percent: None,
         queue: VecDeque::new(),
         current: None,
+        moved: Instant::now(),
         jobs,
         problem,
         folder: folder.clone(),
     };
-    std::thread::scope(|scope| {
-        scope.spawn(move || worker.work(&job_queue, &reports));
-        device.run(&inputs, &reported, || check(&model))
-    })
+    // Not waited for: a disk that hangs must not keep the device from being switched off.
+    std::thread::spawn(move || worker.work(&job_queue, &reports));
+    device.run(&inputs, &reported, || check(&model))
 }
 
 /// What stays wrong with a device after it started.
@@ -378,6 +385,8 @@ struct Device<D, M> {
     shown_percent: Option<u8>,
     queue: VecDeque<Job>,
     current: Option<Job>,
+    /// When the file that is scanned last got further, or its being stuck was said.
+    moved: Instant,
     jobs: Sender<(PathBuf, InWork)>,
     /// What stays wrong, unless something worse comes.
     problem: Option<Problem>,
@@ -404,17 +413,20 @@ impl<D: Disk, M: Mounts> Device<D, M> {
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
             if self.install()? == Some(End::Off) {
-                return Ok(self.ends(End::Off));
+                return Ok(self.ends(End::Off, reported));
             }
             let pressed: Vec<Input> = self.screen.panel.pressed().into_iter().chain(inputs.try_iter()).collect();
             for input in pressed {
                 if let Some(end) = self.input(input, &check)? {
-                    return Ok(self.ends(end));
+                    return Ok(self.ends(end, reported));
                 }
             }
             self.screen.show(&self.state)?;
             match reported.recv_timeout(LOOK / 5) {
-                Ok(Report::Stage(stage)) => self.state.reaches(stage),
+                Ok(Report::Stage(stage)) => {
+                    self.moved = Instant::now();
+                    self.state.reaches(stage);
+                }
                 Ok(Report::Done(done)) => self.done(*done)?,
                 Err(RecvTimeoutError::Timeout) => {}
                 // The worker lives as long as its jobs can come.
@@ -423,7 +435,14 @@ impl<D: Disk, M: Mounts> Device<D, M> {
         }
     }
 
-    fn ends(&mut self, end: End) -> End {
+    fn ends(&mut self, end: End, reported: &Receiver<Report>) -> End {
+        let last = Instant::now() + LAST_SCAN;
+        while self.current.is_some() {
+            match reported.recv_timeout(last.saturating_duration_since(Instant::now())) {
+                Ok(Report::Done(_)) | Err(_) => self.current = None,
+                Ok(Report::Stage(_)) => {}
+            }
+        }
         if let Some(sticks) = &mut self.sources.sticks {
             sticks.close();
         }
@@ -466,6 +485,7 @@ impl<D: Disk, M: Mounts> Device<D, M> {
     /// Looks for sticks and files, and gives the worker what is next.
     fn look(&mut self, now: Instant) {
         self.look_for_sticks();
+        self.look_whether_it_is_stuck(now);
         let findings = &self.findings;
         let mut found: Vec<Job> = Vec::new();
         if self.queue.len() < MOST_QUEUED {
@@ -499,6 +519,15 @@ impl<D: Disk, M: Mounts> Device<D, M> {
             self.queue.extend(found);
         }
         self.next();
+    }
+
+    /// A stick or a disk that hangs keeps the worker waiting for as long as it likes: somebody has to pull it.
+    fn look_whether_it_is_stuck(&mut self, now: Instant) {
+        if self.current.is_some() && now.saturating_duration_since(self.moved) >= STUCK {
+            self.moved = now;
+            eprintln!("edge-runtime: a file has been read for {} s: its disk does not answer", STUCK.as_secs());
+            self.state.interrupt(Problem::StickUnreadable);
+        }
     }
 
     fn look_for_sticks(&mut self) {
@@ -548,6 +577,7 @@ impl<D: Disk, M: Mounts> Device<D, M> {
             if self.jobs.send((job.path.clone(), in_work)).is_err() {
                 return;
             }
+            self.moved = Instant::now();
             self.current = Some(Job { version, ..job });
         }
     }

@@ -13,6 +13,7 @@ use crate::suitability::Policy;
 use embedded_graphics::prelude::Size;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender};
 
 /// What the worker says.
@@ -31,16 +32,16 @@ pub(super) struct Done {
 }
 
 /// What the worker works with.
-pub(super) struct Worker<'a> {
-    pub(super) model: &'a Model,
-    pub(super) board: &'a Board,
+pub(super) struct Worker {
+    pub(super) model: Arc<Model>,
+    pub(super) board: Board,
     pub(super) policy: Policy,
     pub(super) size: Size,
     /// Holds what is being scanned, for the next start if this one ends in it.
     pub(super) in_work: PathBuf,
 }
 
-impl Worker<'_> {
+impl Worker {
     /// Scans what comes until no more can come.
     pub(super) fn work(&self, jobs: &Receiver<(PathBuf, InWork)>, to: &Sender<Report>) {
         for (path, in_work) in jobs {
@@ -60,7 +61,7 @@ impl Worker<'_> {
         let tell = |stage| {
             let _ = to.lock().unwrap_or_else(|e| e.into_inner()).send(Report::Stage(stage));
         };
-        let setting = Setting { model: self.model, board: self.board, policy: self.policy, on_stage: Some(&tell) };
+        let setting = Setting { model: &self.model, board: &self.board, policy: self.policy, on_stage: Some(&tell) };
         let mut scanned: Result<Scan, ScanError> = scan(path, setting);
         let pictures = scanned.as_mut().ok().map(|scan| {
             tell(Stage::Explain);

@@ -49,12 +49,10 @@ pub struct Report {
     /// True if the threshold was chosen anew on validation images.
     pub threshold_retuned: bool,
     /// Where the contract is from.
-    #[serde(skip)]
     pub contract: ContractSource,
     /// How the logits become a probability.
     pub activation: Activation,
     /// Whether that was said or assumed.
-    #[serde(skip)]
     pub activation_source: ActivationSource,
 }
 

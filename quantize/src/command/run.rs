@@ -107,6 +107,12 @@ fn history(path: &Path, float: &FloatModel) -> Result<Vec<String>> {
 fn read(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<FloatModel> {
     let path = &plan.model;
     let named = || format!("{}", path.display());
+    ensure!(
+        !path.is_dir(),
+        "{} is a folder: give the model in it, such as {}",
+        named(),
+        path.join("model.onnx").display()
+    );
     let bytes = std::fs::read(path).with_context(named)?;
     let mut model = onnx::decode(&bytes, path)?;
     canonical::check_float(&model).with_context(named)?;
