@@ -10,8 +10,9 @@ use clap::{Parser, ValueEnum};
 use edge_runtime::board::Board;
 use edge_runtime::engine::{Compute, kernels};
 use edge_runtime::image::Radiograph;
+use edge_runtime::keys::SecretKey;
 use edge_runtime::model::Model;
-use edge_runtime::model::bundle::{HEADER, MAGIC};
+use edge_runtime::model::bundle::{HEADER, MAGIC, sign};
 use edge_runtime::process::files::{sha256, sha256_hex};
 use host_train::recipe::Recipe;
 use quantize::canonical::canonical;
@@ -50,7 +51,7 @@ enum Target {
     Pictures,
     /// Any model, by `edge-runtime` and by `quantize`.
     Onnx,
-    /// Bundles whose digest is made right again.
+    /// Bundles whose digest is made right again, without a signature, with one, and with a wrong one.
     Bundle,
     Board,
     Recipe,
@@ -78,7 +79,17 @@ impl Target {
                     drop(canonical(&model, Some(32)));
                 }
             }
-            Target::Bundle => drop(Model::from_bytes(&signed(bytes), Path::new("a.hilum"), compute)),
+            Target::Bundle => {
+                let mut bundle = with_digest(bytes);
+                drop(Model::from_bytes(&bundle, Path::new("a.hilum"), compute));
+                let is_signed = sign(&mut bundle, &SecretKey::of_random("fuzz", [7; 32]));
+                // Behind a right signature the same is read, and behind a changed one nothing.
+                drop(is_signed.map(|()| Model::from_bytes(&bundle, Path::new("a.hilum"), compute)));
+                if let (Some(last), Some(first)) = (bundle.last_mut(), bytes.first()) {
+                    *last ^= first | 1;
+                }
+                assert!(Model::from_bytes(&bundle, Path::new("a.hilum"), compute).is_err());
+            }
             Target::Board => drop(std::str::from_utf8(bytes).map(|text| Board::parse("a", text, Path::new("a.toml")))),
             Target::Recipe => drop(std::str::from_utf8(bytes).map(|text| Recipe::parse(text, Path::new("a.toml")))),
         }
@@ -86,7 +97,7 @@ impl Target {
 }
 
 /// A bundle with the payload of `bytes`, its length and digest as they should be.
-fn signed(bytes: &[u8]) -> Vec<u8> {
+fn with_digest(bytes: &[u8]) -> Vec<u8> {
     let payload = bytes.get(HEADER..).unwrap_or_default();
     let version = bytes.get(8..10).unwrap_or(&[2, 0]);
     [&MAGIC, version, &[0, 0], &(payload.len() as u32).to_le_bytes(), &sha256(payload), payload].concat()

@@ -65,7 +65,11 @@ fn write_manuals(command: &Command, prefix: &Path) -> anyhow::Result<Vec<PathBuf
     let mut files = Vec::new();
     let pages = prefix.join("share/man/man1");
     for command in std::iter::once(&built).chain(built.get_subcommands().filter(|c| !c.is_hide_set())) {
-        let page = Man::new(command.clone());
+        // Who reads the page of a subcommand looks for its exit codes there.
+        let page = Man::new(match (command.get_after_help(), built.get_after_help()) {
+            (None, Some(codes)) => command.clone().after_help(codes.clone()),
+            _ => command.clone(),
+        });
         let mut bytes = Vec::new();
         page.render(&mut bytes)?;
         files.push((pages.join(page.get_filename()), bytes));

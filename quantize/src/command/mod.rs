@@ -6,6 +6,7 @@ mod judge;
 mod prepare;
 mod report;
 mod run;
+mod trial;
 
 use crate::calibration::Method;
 use anyhow::{Context, Result, bail, ensure};

@@ -2,19 +2,15 @@
 
 use super::Plan;
 use super::report::{CalibrationImages, MethodError};
+use super::trial::{Parts, Trial};
 use crate::calibration::{self, Activations, Method};
 use crate::correction::{self, Rounding, Samples};
 use crate::pixel_grid::align;
-use crate::qdq;
-use crate::sqnr::Noise;
 use anyhow::{Context, Result, bail};
-use data::evaluation::logits;
 use data::frames;
 use edge_runtime::engine::Compute;
 use edge_runtime::image::GreyPlane;
-use edge_runtime::model::bundle::Bundle;
 use edge_runtime::model::contract::{ActivationRanges, Contract, InputContract};
-use edge_runtime::model::{Model, ModelError, ModelErrorReason};
 use edge_runtime::onnx::{OnnxError, pb};
 use edge_runtime::process::progress::Reporter;
 use std::path::PathBuf;
@@ -155,47 +151,20 @@ pub fn prepare(
         activations.cover(grid.tensor, grid.range);
     }
     let kept = sample.iter().map(|frame| (*frame).clone()).collect();
-    let ranges = ActivationRanges::new();
-    let mut prepared = Prepared { model, ranges, method: Method::MinMax, rounding, images: None, sample: kept };
-    prepared.method = match plan.method {
+    let parts = Parts { plan, model: &model, rounding: &rounding, contract, compute };
+    let method = match plan.method {
         Some(method) => method,
         None => {
-            images.methods = errors(plan, &prepared, &activations, contract, &sample, compute, progress)?;
+            images.methods = Trial::new(&parts, sample, progress)?.methods(&activations, progress)?;
             closest(&images.methods).context("no method of calibration was tried")?
         }
     };
-    prepared.ranges = activations.ranges(prepared.method);
-    images.method = Some(prepared.method);
-    prepared.images = Some(images);
-    Ok(prepared)
+    let ranges = activations.ranges(method);
+    images.method = Some(method);
+    Ok(Prepared { model, ranges, method, rounding, images: Some(images), sample: kept })
 }
 
 /// The method that loses least; of equals the simplest.
 fn closest(methods: &[MethodError]) -> Option<Method> {
     methods.iter().reduce(|best, other| if other.sqnr_db > best.sqnr_db { other } else { best }).map(|m| m.method)
-}
-
-/// How close each method's int8 network comes to the float one on `frames`.
-fn errors(
-    plan: &Plan,
-    prepared: &Prepared,
-    activations: &Activations,
-    contract: &Contract,
-    frames: &[&GreyPlane],
-    compute: &Compute,
-    progress: &Reporter,
-) -> Result<Vec<MethodError>> {
-    let refused = |reason: ModelErrorReason| ModelError { path: plan.model.clone(), reason };
-    let float = Model::of_onnx(&prepared.model, contract.clone(), String::new(), 0).map_err(refused)?;
-    let reference = logits(&float, frames, |i| progress.step("float model", i, frames.len(), ""))?.concat();
-    let error = |method: Method| {
-        let ranges = activations.ranges(method);
-        let int8 = qdq::quantize(&prepared.model, &ranges, &plan.keep_float, &prepared.rounding)?;
-        let bundle = Bundle::of_qdq(contract.clone(), &int8)?;
-        let model = Model::of_bundle(bundle, String::new(), 0, compute).map_err(refused)?;
-        let step = format!("ranges by {}", method.name());
-        let got = logits(&model, frames, |i| progress.step(&step, i, frames.len(), ""))?.concat();
-        Ok(MethodError { method, sqnr_db: Noise::between(&reference, &got).decibels() })
-    };
-    Method::ALL.into_iter().map(error).collect()
 }
