@@ -156,7 +156,11 @@ impl Config {
         }
         let paths = [("mounts", &self.inbox.mounts), ("folder", &self.findings.folder), ("key", &self.findings.key)];
         let folders = self.inbox.folders.iter().map(|folder| ("folders", folder));
-        if let Some((key, _)) = paths.into_iter().chain(folders).find(|(_, path)| path.as_os_str().is_empty()) {
+        let models = [("model", &self.model), ("model_keys", &self.model_keys)];
+        let models = models.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?)));
+        if let Some((key, _)) =
+            paths.into_iter().chain(folders).chain(models).find(|(_, path)| path.as_os_str().is_empty())
+        {
             return Err((key, format!("{key} is empty: give a path")));
         }
         self.check_folders().map_err(|reason| ("folders", reason))

@@ -37,6 +37,8 @@ impl Keygen {
             return Err(Failure::usage(anyhow!("a key's name has 1 to 64 characters, on one line")));
         }
         check_outputs(&[&self.secret, &self.keys], &[]).map_err(Failure::usage)?;
+        // Held until the ring is written: of two that are made at once, neither must lose its key.
+        let _lock = locked(folder_of(&self.keys))?;
         let mut ring = if self.keys.exists() { read_ring(&self.keys)? } else { KeyRing::default() };
         if ring.keys.iter().any(|key| key.name == self.name) {
             let reason = anyhow!("{ring_file} has a key `{}` already: give another name", self.name);
@@ -68,6 +70,17 @@ impl Keygen {
     }
 }
 
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// `folder`, which no other program locks until it is dropped.
+fn locked(folder: &Path) -> Result<std::fs::File, Failure> {
+    let file = std::fs::File::open(folder).with_context(|| format!("{} cannot be opened", folder.display()))?;
+    file.lock().with_context(|| format!("{} cannot be locked", folder.display()))?;
+    Ok(file)
+}
+
 fn random() -> Result<[u8; 32], Failure> {
     let mut random = [0; 32];
     let got = getrandom(&mut random, GetRandomFlags::empty()).context("random numbers")?;
@@ -87,23 +100,23 @@ fn write_secret(path: &Path, secret: &SecretKey) -> Result<(), Failure> {
 
 /// The public keys in `path`.
 pub fn read_ring(path: &Path) -> Result<KeyRing, Failure> {
-    let ring: KeyRing = read_toml(path)?;
+    let ring: KeyRing = read_toml(path, "no file of public keys: one of `keygen --keys` is")?;
     ring.validate().map_err(|e| Failure::usage(anyhow!("{}: {e}", path.display())))?;
     Ok(ring)
 }
 
 /// The secret key in `path`.
 pub fn read_secret(path: &Path) -> Result<SecretKey, Failure> {
-    let secret: SecretKey = read_toml(path)?;
+    let secret: SecretKey = read_toml(path, "no secret key: a file of `keygen --secret` is one")?;
     secret.public().map_err(|e| Failure::usage(anyhow!("{}: {e}", path.display())))?;
     Ok(secret)
 }
 
-/// What stands in a file of TOML, which may be secret.
-fn read_toml<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+/// What stands in a file of TOML; if it does not, the file is `otherwise`. What else stands there may be secret, and is
+/// not said.
+fn read_toml<T: DeserializeOwned>(path: &Path, otherwise: &str) -> Result<T, Failure> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    // The message alone: the whole error quotes the line, and the line may be a secret.
-    toml::from_str(&text).map_err(|e| Failure::usage(anyhow!("{}: {}", path.display(), e.message())))
+    toml::from_str(&text).map_err(|_| Failure::usage(anyhow!("{} is {otherwise}", path.display())))
 }
 
 fn write_toml(path: &Path, value: &impl Serialize) -> Result<(), Failure> {

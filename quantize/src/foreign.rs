@@ -263,7 +263,8 @@ mod tests {
         b.input("x", &[1, 3, 32, 32]);
         b.node("Flatten", &["x"], onnx::LOGITS, vec![]);
         b.output(onnx::LOGITS, &[1, outputs]);
-        Canonical { model: b.finish("m", vec![]), squashing }
+        let model = b.finish("m", vec![]);
+        Canonical { reference: model.clone(), model, squashing }
     }
 
     fn model(outputs: usize) -> Canonical {

@@ -82,12 +82,12 @@ fn biases(graph: &pb::GraphProto, image: &str, shift: f32) -> Result<Option<Bias
     Ok((!biases.is_empty()).then_some(biases))
 }
 
-/// The node that shifts `image` by a constant, if nothing else reads it.
+/// The node that shifts `image` by one number, if nothing else reads it.
 pub fn shift<'a>(graph: &'a pb::GraphProto, image: &str) -> Option<&'a pb::NodeProto> {
     let mut readers = graph.node.iter().filter(|node| node.input.iter().any(|name| name == image));
     let first = readers.next().filter(|_| readers.next().is_none())?;
-    let is_constant = |name: &String| graph.initializer.iter().any(|tensor| tensor.name == *name);
-    let is_shift = first.op_type == "Sub" && first.input[0] == image && first.input.get(1).is_some_and(is_constant);
+    let by = graph.initializer.iter().find(|tensor| first.input.get(1) == Some(&tensor.name))?;
+    let is_shift = first.op_type == "Sub" && first.input[0] == image && onnx::f32s(by).is_ok_and(|by| by.len() == 1);
     is_shift.then_some(first)
 }
 

@@ -97,6 +97,17 @@ pub enum QuantizeError {
         /// What is wrong.
         reason: String,
     },
+    /// The canonical form computes something else.
+    #[error(
+        "in the form that would be quantised the model gives {canonical} where it gives {own} itself: that is a fault \
+         of this program, and nothing is written"
+    )]
+    Differs {
+        /// One of its outputs.
+        own: f32,
+        /// The same of its canonical form.
+        canonical: f32,
+    },
     /// No range was recorded.
     #[error("no activation range is known for `{0}`: give images with --calibrate DIR")]
     NoRange(String),
@@ -139,9 +150,14 @@ struct Quantizer<'a> {
     rounding: &'a Rounding,
 }
 
+/// True for an average pool whose size is rounded up: those that say the same with padding have been rewritten.
+fn is_rounded_up(node: &pb::NodeProto) -> bool {
+    node.op_type == "AveragePool" && onnx::int_or(node, "ceil_mode", 0) != 0
+}
+
 /// The form of `node`, if it runs in integers and reads activations and constants where it must.
 fn integer_form(node: &pb::NodeProto, constants: &HashMap<&str, &pb::TensorProto>) -> Option<Form> {
-    let form = onnx_operator(node)?.form;
+    let form = onnx_operator(node).filter(|_| !is_rounded_up(node))?.form;
     let is_constant = |i: &String| constants.contains_key(i.as_str());
     let activations = if form.reads_activations_alone() { node.input.len() } else { node.input.len().min(1) };
     let (activations, rest) = node.input.split_at(activations);
@@ -421,10 +437,12 @@ impl Quantizer<'_> {
     /// Leaves `node` as it is; its inputs are real values, of codes or of another float layer.
     fn float(&mut self, node: &pb::NodeProto, outputs: &[&str]) -> Result<(), QuantizeError> {
         let mut node = node.clone();
-        let weighs = onnx_operator(&node).is_some_and(|o| o.form == Form::Weighted) || node.op_type == "ConvTranspose";
+        let is_weighted = onnx_operator(&node).is_some_and(|o| o.form == Form::Weighted);
+        // ONNX Runtime would make one operator of codes, pool and codes, which counts padding differently.
+        let stays_apart = is_weighted || is_rounded_up(&node) || node.op_type == "ConvTranspose";
         for input in node.input.iter_mut().filter(|i| !i.is_empty()) {
             if let Some((dequantised, step)) = self.steps.get(input).cloned() {
-                *input = if weighs { self.bounded(input, &dequantised, step) } else { dequantised };
+                *input = if stays_apart { self.bounded(input, &dequantised, step) } else { dequantised };
             } else if let Some(constant) = self.constants.get(input.as_str()) {
                 if !self.builder.graph.initializer.iter().any(|t| t.name == *input) {
                     self.builder.graph.initializer.push((*constant).clone());

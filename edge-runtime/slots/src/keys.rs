@@ -156,13 +156,19 @@ impl KeyRing {
         Ok(known)
     }
 
-    /// Refuses a ring with a malformed key, or with none.
+    /// Refuses a ring with a malformed key, also among those that are revoked, or with none.
     pub fn validate(&self) -> Result<(), KeyError> {
         if self.keys.is_empty() {
             return Err(KeyError::NoKey);
         }
-        let malformed = self.keys.iter().find(|key| unhex(&key.public).is_none());
-        malformed.map_or(Ok(()), |key| Err(KeyError::Malformed(key.name.clone())))
+        if let Some(key) = self.keys.iter().find(|key| unhex(&key.public).is_none()) {
+            return Err(KeyError::Malformed(key.name.clone()));
+        }
+        // One that is not found again would be taken.
+        match self.revoked.iter().find(|key| unhex(key).is_none()) {
+            Some(key) => Err(KeyError::Malformed(key.clone())),
+            None => Ok(()),
+        }
     }
 
     /// This ring or `other`, whichever is newer.

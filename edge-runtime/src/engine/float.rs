@@ -1,6 +1,9 @@
 //! Float networks, as tract runs them by itself.
 
 use super::EngineError;
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+use std::sync::Once;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::*;
 
@@ -17,14 +20,14 @@ impl FloatPlan {
     pub fn new(proto: &ModelProto, outputs: Option<&[String]>) -> Result<FloatPlan, EngineError> {
         // tract reports most unsupported graphs as errors, but asserts on some: an image of ours must not end the
         // process.
-        let planned = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> TractResult<_> {
+        let planned = quietly(|| -> TractResult<_> {
             let mut model = tract_onnx::onnx().model_for_proto_model(proto)?;
             if let Some(names) = outputs {
                 model.select_outputs_by_name(names)?;
             }
             model.into_optimized()?.into_runnable()
-        }));
-        let plan = planned.map_err(|_| EngineError("tract gave up while planning it".into()))??;
+        });
+        let plan = planned.ok_or_else(|| EngineError("tract gave up while planning it".into()))??;
         let outputs = match outputs {
             Some(names) => names.to_vec(),
             None => proto.graph.iter().flat_map(|g| &g.output).map(|o| o.name.clone()).collect(),
@@ -60,6 +63,28 @@ impl FloatPlan {
         let outputs = self.plan.run(inputs.into_iter().map(TValue::from).collect())?;
         Ok(outputs.into_iter().map(|t| t.into_tensor()).collect())
     }
+}
+
+thread_local! {
+    static IS_QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `work`, in which tract may assert something of a model that is not so; gives `None` then, without a word on
+/// stderr.
+pub fn quietly<T>(work: impl FnOnce() -> T) -> Option<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if !IS_QUIET.get() {
+                usual(panic);
+            }
+        }));
+    });
+    let before = IS_QUIET.replace(true);
+    let result = std::panic::catch_unwind(AssertUnwindSafe(work));
+    IS_QUIET.set(before);
+    result.ok()
 }
 
 /// The values of a float tensor.

@@ -15,7 +15,7 @@ mod tract;
 
 pub use arena::View;
 pub use compute::Compute;
-pub use float::{FloatPlan, floats};
+pub use float::{FloatPlan, floats, quietly};
 pub use integer::IntegerPlan;
 pub use kernels;
 pub use layer::{Activation, Layer};

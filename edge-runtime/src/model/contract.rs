@@ -342,7 +342,15 @@ pub fn ranges_to_metadata(ranges: &ActivationRanges) -> (String, String) {
 
 /// Recorded activation ranges, or `None` where the model carries none.
 pub fn ranges_from_metadata(get: impl Fn(&str) -> Option<String>) -> Result<Option<ActivationRanges>, ContractError> {
-    parse_optional(&get, RANGES)
+    let ranges: Option<ActivationRanges> = parse_optional(&get, RANGES)?;
+    let is_sound = |[low, high]: &[f32; 2]| low <= high;
+    match ranges.iter().flatten().find(|(_, range)| !is_sound(range)) {
+        Some((tensor, [low, high])) => {
+            let reason = format!("`{tensor}` goes from {low} to {high}");
+            Err(ContractError::Malformed { key: RANGES, reason })
+        }
+        None => Ok(ranges),
+    }
 }
 
 fn parse_optional<T: serde::de::DeserializeOwned>(

@@ -79,7 +79,9 @@ pub enum ModelErrorReason {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// It is not signed, and has to be.
-    #[error("is not signed, and models of unknown origin are not taken here: `quantize --sign` signs one")]
+    #[error(
+        "is not signed, and models of unknown origin are not taken here: `quantize --sign` signs a bundle (.hilum)"
+    )]
     Unsigned,
     /// Contract and network do not belong together.
     #[error("its network does not fit its contract: {0}")]

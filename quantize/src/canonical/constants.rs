@@ -1,6 +1,7 @@
 //! Arithmetic on shapes and on weights, done once: what depends on no image becomes an initializer.
 
 use crate::qdq::QuantizeError;
+use edge_runtime::engine::quietly;
 use edge_runtime::onnx::{self, pb};
 use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::tensor_proto::DataType;
@@ -61,7 +62,7 @@ fn has_arithmetic(graph: &pb::GraphProto) -> bool {
 }
 
 fn know(model: &pb::ModelProto) -> Option<Known> {
-    let analysed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| -> TractResult<Known> {
+    let analysed = quietly(|| -> TractResult<Known> {
         let mut inferred = tract_onnx::onnx().model_for_proto_model(model)?;
         inferred.analyse(true)?;
         let mut known = Known::default();
@@ -79,8 +80,27 @@ fn know(model: &pb::ModelProto) -> Option<Known> {
             known.outputs.extend(dims.map(|d| (name.clone(), d)));
         }
         Ok(known)
-    }));
-    analysed.ok()?.ok()
+    });
+    analysed?.ok()
+}
+
+/// Dimensions of the tensors of `model`, as far as they are known before it runs.
+pub(super) fn dimensions(model: &pb::ModelProto) -> HashMap<String, Vec<usize>> {
+    let analysed = quietly(|| -> TractResult<HashMap<String, Vec<usize>>> {
+        let mut inferred = tract_onnx::onnx().model_for_proto_model(model)?;
+        inferred.analyse(true)?;
+        let mut known = HashMap::new();
+        let graph = model.graph.iter();
+        let inputs = graph.clone().flat_map(|g| &g.input).map(|input| &input.name);
+        for name in graph.flat_map(|g| &g.node).flat_map(|n| &n.output).chain(inputs) {
+            let Some(outlet) = inferred.find_outlet_label(name) else { continue };
+            let dims = inferred.outlet_fact(outlet)?.shape.concretize();
+            let dims = dims.and_then(|d| d.iter().map(|d| d.to_usize().ok()).collect::<Option<Vec<usize>>>());
+            known.extend(dims.map(|dims| (name.clone(), dims)));
+        }
+        Ok(known)
+    });
+    analysed.and_then(Result::ok).unwrap_or_default()
 }
 
 /// Arithmetic on shapes, done node after node: tract cannot tell the dimensions of a whole graph whose padding follows

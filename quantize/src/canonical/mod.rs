@@ -13,9 +13,11 @@ mod output;
 mod pools;
 mod precision;
 mod rewrite;
+mod same;
 
 pub use check::check_float;
 pub use output::{Squashing, ends_in_probabilities};
+pub use same::check_same;
 
 use crate::qdq::{self, QuantizeError};
 use edge_runtime::onnx::{self, INPUT, LOGITS, pb};
@@ -28,6 +30,8 @@ pub struct Canonical {
     pub model: pb::ModelProto,
     /// What made probabilities of the logits, and was taken off.
     pub squashing: Option<Squashing>,
+    /// The model as it came, but for its input, which has known dimensions.
+    pub reference: pb::ModelProto,
 }
 
 /// Rewrites `model`, whose input has sides of `size` where it leaves them open; a model of host-train comes out as it
@@ -41,6 +45,7 @@ pub fn canonical(model: &pb::ModelProto, size: Option<u32>) -> Result<Canonical,
     order::settle(graph);
     precision::settle(graph)?;
     input::settle(graph, size)?;
+    let reference = model.clone();
     constants::fold(&mut model)?;
     let graph = model.graph.as_mut().ok_or_else(|| fail("it is empty"))?;
     functions::recognise(graph)?;
@@ -59,7 +64,7 @@ pub fn canonical(model: &pb::ModelProto, size: Option<u32>) -> Result<Canonical,
             opset.version = opset.version.max(onnx::OPSET);
         }
     }
-    Ok(Canonical { model, squashing })
+    Ok(Canonical { model, squashing, reference })
 }
 
 fn fail(reason: &str) -> QuantizeError {

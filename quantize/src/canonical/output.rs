@@ -222,9 +222,9 @@ fn take_off_nothing(graph: &mut pb::GraphProto, name: &str) {
         rename(graph, &input, name);
     }
 }
-/// True if the logits of the canonical `model` seem to be probabilities that nothing here takes off: a logistic
-/// function or softmax with arithmetic behind it; or what is no sum of a layer and lay between 0 and 1 for every image
-/// that was seen, or is the logarithm of such numbers.
+/// True if the logits of the canonical `model` seem to be probabilities that nothing here takes off: made of logistic
+/// functions or softmaxes by arithmetic alone; or by layers, or of something else that is no sum of a layer, where they
+/// lay between 0 and 1 for every image that was seen; or logarithms of such numbers.
 /// seen, or is the logarithm of such numbers.
 pub fn ends_in_probabilities(model: &pb::ModelProto, ranges: &ActivationRanges) -> bool {
     let Some(graph) = &model.graph else { return false };
@@ -246,31 +246,114 @@ pub fn ends_in_probabilities(model: &pb::ModelProto, ranges: &ActivationRanges) 
         _ => false,
     };
     let is_logarithm = giver.op_type == "Log" && *high <= EPSILON;
-    scales_probabilities(graph) || is_logarithm || !is_sum && *low >= -EPSILON && *high <= 1.0 + EPSILON
+    let are_shares = *low >= -EPSILON && *high <= 1.0 + EPSILON;
+    let behind = behind_probabilities(graph, onnx::LOGITS, &mut HashMap::new());
+    // What a layer made of trained squashings is beyond 0 and 1 for some images.
+    let are_probabilities = match behind {
+        Some(Behind::Arithmetic) => true,
+        Some(Behind::Weights) => are_shares,
+        // Of a probability it has one sign; of odds, which make logits, both.
+        Some(Behind::Logarithm) => *low >= -EPSILON || *high <= EPSILON,
+        None => false,
+    };
+    are_probabilities || is_logarithm || !is_sum && are_shares
 }
 
-/// True if the logits are a probability with nothing but arithmetic with constants behind it.
-fn scales_probabilities(graph: &pb::GraphProto) -> bool {
-    let is_constant = |name: &&String| graph.initializer.iter().any(|t| t.name == **name);
-    let mut at = onnx::LOGITS;
-    for _ in 0..graph.node.len() {
-        let Some(node) = graph.node.iter().find(|n| n.output.iter().any(|o| o == at)) else { return false };
-        let operator = node.op_type.as_str();
-        if ["Sigmoid", "Softmax", "LogSoftmax", "HardSigmoid"].contains(&operator) {
-            return true;
-        }
-        let mut read = node.input.iter().filter(|name| !name.is_empty() && !is_constant(name));
-        match (read.next(), read.next()) {
-            (Some(only), None) if RESHAPING.contains(&operator) || ARITHMETIC.contains(&operator) => at = only,
-            _ => return false,
-        }
+/// What stands between a logistic function or softmax and a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Behind {
+    /// Shapes, choices and arithmetic with constants.
+    Arithmetic,
+    /// Weights, too, which may have been trained: a squashing inside a network is no probability.
+    Weights,
+    /// A logarithm, too.
+    Logarithm,
+}
+
+/// What stands between probabilities and `tensor`, if all of what it is made of are some. `known` is of tensors that
+/// were asked for before, and of those that are being asked for.
+fn behind_probabilities<'a>(
+    graph: &'a pb::GraphProto,
+    tensor: &'a str,
+    known: &mut HashMap<&'a str, Option<Behind>>,
+) -> Option<Behind> {
+    if let Some(known) = known.get(tensor) {
+        return *known;
     }
-    false
+    known.insert(tensor, None);
+    if known.len() > MOST_BEHIND {
+        return None;
+    }
+    let behind = behind_of(graph, tensor, known);
+    known.insert(tensor, behind);
+    behind
 }
 
-/// Operators on numbers by themselves.
-const ARITHMETIC: [&str; 12] =
-    ["Mul", "Div", "Add", "Sub", "Neg", "Clip", "Relu", "Pow", "Sqrt", "Log", "Exp", "Identity"];
+fn behind_of<'a>(
+    graph: &'a pb::GraphProto,
+    tensor: &str,
+    known: &mut HashMap<&'a str, Option<Behind>>,
+) -> Option<Behind> {
+    let node = graph.node.iter().find(|n| n.output.iter().any(|o| o == tensor))?;
+    let operator = node.op_type.as_str();
+    let is_constant = |name: &&String| graph.initializer.iter().any(|t| t.name == **name);
+    let read = || node.input.iter().filter(|name| !name.is_empty() && !is_constant(name));
+    let gives = |name: &String, operators: &[&str]| {
+        let giver = graph.node.iter().find(|n| n.output.contains(name));
+        giver.is_some_and(|n| operators.contains(&n.op_type.as_str()))
+    };
+    // Softmax and the logistic function written out: powers over their sum.
+    let is_written_out = operator == "Div"
+        && node.input.get(1).is_some_and(|below| {
+            gives(below, &["ReduceSum"]) && node.input.first().is_some_and(|above| gives(above, &["Exp"]))
+                || gives(below, &["Add"]) && read().count() == 1
+        });
+    if is_written_out || SQUASHING.contains(&operator) {
+        return Some(Behind::Arithmetic);
+    }
+    let own = match operator {
+        "Log" => Behind::Logarithm,
+        "Gemm" | "MatMul" | "Conv" | "BatchNormalization" => Behind::Weights,
+        _ if RESHAPING.contains(&operator) || ARITHMETIC.contains(&operator) => Behind::Arithmetic,
+        _ => return None,
+    };
+    let all: Option<Vec<Behind>> = read().map(|name| behind_probabilities(graph, name, known)).collect();
+    all?.into_iter().max().map(|behind| behind.max(own))
+}
+
+/// Nobody has more tensors behind a probability.
+const MOST_BEHIND: usize = 200;
+
+/// Operators that give numbers from 0 to 1, or their logarithms.
+const SQUASHING: [&str; 4] = ["Sigmoid", "Softmax", "LogSoftmax", "HardSigmoid"];
+
+/// Operators that make other probabilities of probabilities, or multiples of them.
+const ARITHMETIC: [&str; 24] = [
+    "Mul",
+    "Div",
+    "Add",
+    "Sub",
+    "Neg",
+    "Sum",
+    "Mean",
+    "Max",
+    "Min",
+    "Clip",
+    "Relu",
+    "Pow",
+    "Sqrt",
+    "Exp",
+    "Identity",
+    "Concat",
+    "Slice",
+    "Gather",
+    "Transpose",
+    "ReduceMean",
+    "ReduceMax",
+    "ReduceSum",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+];
 
 /// Lets who gives `old` give `new`.
 fn rename(graph: &mut pb::GraphProto, old: &str, new: &str) {
@@ -371,6 +454,14 @@ mod tests {
         percent.initializer.push(crate::canonical::float_tensor("hundred", &[], &[100.0]));
         let model = pb::ModelProto { graph: Some(percent), ..Default::default() };
         assert!(ends_in_probabilities(&model, &ranges(0.0, 100.0)));
+        // Fine classes to coarse ones: shares, unless weights were trained and give other numbers.
+        let mut coarse = super::tests::graph(2, &["Softmax", "MatMul"]);
+        coarse.node[2].input.push("merge".into());
+        coarse.node[2].output[0] = onnx::LOGITS.into();
+        coarse.initializer.push(crate::canonical::float_tensor("merge", &[2, 2], &[1.0, 0.0, 0.0, 1.0]));
+        let model = pb::ModelProto { graph: Some(coarse), ..Default::default() };
+        assert!(ends_in_probabilities(&model, &ranges(0.0, 1.0)));
+        assert!(!ends_in_probabilities(&model, &ranges(-2.0, 3.0)));
         let mut linear = super::tests::graph(1, &[]);
         linear.node[0].output[0] = onnx::LOGITS.into();
         let model = pb::ModelProto { graph: Some(linear), ..Default::default() };

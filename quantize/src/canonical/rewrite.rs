@@ -1,9 +1,9 @@
 //! Layers in the forms that [`crate::qdq`] quantises: batch normalisation folded, means as pools, products with
 //! weights as linear layers.
 
+use super::constants::dimensions;
 use super::{constant, float_tensor};
 use crate::qdq::QuantizeError;
-use edge_runtime::engine::FloatPlan;
 use edge_runtime::lower::input_shape;
 use edge_runtime::onnx::{self, pb};
 use edge_runtime::operators::onnx_operator;
@@ -12,7 +12,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 
 /// Rewrites the layers of `model`; constants become initializers, and those that nobody reads go.
 pub fn layers(model: &mut pb::ModelProto) -> Result<(), QuantizeError> {
-    let of_several_rows = of_several_rows(model)?;
+    let dims = dimensions(model);
     let Some(graph) = &mut model.graph else { return Ok(()) };
     let mut rewriter = Rewriter {
         constants: graph.initializer.iter().map(|t| (t.name.clone(), t.clone())).collect(),
@@ -22,7 +22,7 @@ pub fn layers(model: &mut pb::ModelProto) -> Result<(), QuantizeError> {
         renamed: HashMap::new(),
         nodes: Vec::with_capacity(graph.node.len()),
         readers: HashMap::new(),
-        of_several_rows,
+        dims,
     };
     let nodes = graph.node.iter().filter(|n| !rewriter.is_passed_over(n));
     let read = nodes.flat_map(|n| &n.input).chain(&rewriter.outputs);
@@ -63,30 +63,8 @@ struct Rewriter {
     renamed: HashMap<String, String>,
     nodes: Vec<pb::NodeProto>,
     readers: HashMap<String, usize>,
-    /// What is reshaped to more rows than the image is one of.
-    of_several_rows: HashSet<String>,
-}
-
-/// What `Reshape` gives in `model` that may be a row, by the number of its columns, and is several.
-fn of_several_rows(model: &pb::ModelProto) -> Result<HashSet<String>, QuantizeError> {
-    let Some(graph) = &model.graph else { return Ok(HashSet::new()) };
-    let mut doubtful = Vec::new();
-    for node in graph.node.iter().filter(|node| node.op_type == "Reshape") {
-        let shape = node.input.get(1).and_then(|name| graph.initializer.iter().find(|tensor| tensor.name == *name));
-        let shape = shape.map(onnx::i64s).transpose()?.unwrap_or_default();
-        if let ([-1, columns], [output]) = (shape.as_slice(), node.output.as_slice())
-            && *columns > 0
-        {
-            doubtful.push(output.clone());
-        }
-    }
-    if doubtful.is_empty() {
-        return Ok(HashSet::new());
-    }
-    // What tract cannot plan is refused with its reason where it runs.
-    let Ok(plan) = FloatPlan::new(model, Some(&doubtful)) else { return Ok(HashSet::new()) };
-    let is_several = |(i, _): &(usize, String)| plan.output_dims(*i).is_some_and(|dims| dims.first() != Some(&1));
-    Ok(doubtful.into_iter().enumerate().filter(is_several).map(|(_, output)| output).collect())
+    /// Dimensions of tensors.
+    dims: HashMap<String, Vec<usize>>,
 }
 
 impl Rewriter {
@@ -122,7 +100,9 @@ impl Rewriter {
                 self.renamed.insert(output, from);
                 return Ok(());
             }
-            "BatchNormalization" => return self.batch_normalisation(&node, &fail),
+            "BatchNormalization" if self.dims.get(&node.input[0]).is_none_or(|dims| matches!(dims.len(), 2 | 4)) => {
+                return self.batch_normalisation(&node, &fail);
+            }
             "ReduceMean" if self.mean(&node, &fail)? => return Ok(()),
             // Of one image, to one row: the only reshaping between convolutions and linear layers.
             "Reshape" if self.reshapes_to_row(&node)? => {
@@ -163,7 +143,8 @@ impl Rewriter {
             Some(name) => onnx::i64s(self.constants.get(name).ok_or_else(|| fail("its axes are not constant"))?)?,
             None => onnx::ints_or(node, "axes", &[]),
         };
-        if !matches!(axes.as_slice(), [2, 3] | [3, 2] | [-2, -1] | [-1, -2]) {
+        let is_picture = self.dims.get(&node.input[0]).is_none_or(|dims| dims.len() == 4);
+        if !is_picture || !matches!(axes.as_slice(), [2, 3] | [3, 2] | [-2, -1] | [-1, -2]) {
             return Ok(false);
         }
         let output = &node.output[0];
@@ -180,8 +161,14 @@ impl Rewriter {
     fn reshapes_to_row(&self, node: &pb::NodeProto) -> Result<bool, QuantizeError> {
         let shape = node.input.get(1).and_then(|n| self.constants.get(n));
         let shape = shape.map(onnx::i64s).transpose()?.unwrap_or_default();
-        let is_several = node.output.iter().any(|output| self.of_several_rows.contains(output));
-        Ok(!is_several && matches!(shape.as_slice(), [1 | -1, _] | [0, -1]))
+        let dims = |names: &[String]| names.first().and_then(|name| self.dims.get(name)).and_then(|dims| dims.first());
+        // `Flatten` makes a row of each image, whatever the number of rows that is asked for.
+        let is_of_one = dims(&node.input) == Some(&1) && dims(&node.output) == Some(&1);
+        Ok(match shape.as_slice() {
+            [0, -1] => true,
+            [1 | -1, _] => is_of_one,
+            _ => false,
+        })
     }
 
     fn push(&mut self, op: &str, input: Vec<String>, output: &str, attribute: Vec<pb::AttributeProto>) {

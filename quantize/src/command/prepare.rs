@@ -1,10 +1,10 @@
 //! A model as it is quantised best, by what its layers read on calibration images.
 
 use super::Plan;
-use super::report::{CalibrationImages, MethodError};
+use super::report::{CalibrationImages, MethodError, SilentChannels};
 use super::trial::{Parts, Trial};
 use crate::calibration::{self, Activations, Method};
-use crate::correction::{self, Rounding, Samples};
+use crate::correction::{self, ChannelMaxima, Maxima, Rounding, Samples};
 use crate::pixel_grid::align;
 use anyhow::{Context, Result, bail};
 use data::frames;
@@ -135,6 +135,7 @@ pub fn prepare(
     let grid = align(&mut model, input)?;
     progress.line("evening out channels between layers");
     let maxima = correction::maxima(&model, input, &frames)?;
+    images.silent = silent(&maxima);
     correction::equalise(&mut model, &maxima)?;
     let step = frames.len().div_ceil(correction::IMAGES).max(1);
     let sample: Vec<_> = frames.iter().step_by(step).copied().collect();
@@ -162,6 +163,16 @@ pub fn prepare(
     let ranges = activations.ranges(method);
     images.method = Some(method);
     Ok(Prepared { model, ranges, method, rounding, images: Some(images), sample: kept })
+}
+
+/// Activations with channels that are 0 everywhere.
+fn silent(maxima: &Maxima) -> Vec<SilentChannels> {
+    let of = |(tensor, maxima): (&String, &ChannelMaxima)| SilentChannels {
+        tensor: tensor.clone(),
+        silent: maxima.values.iter().filter(|max| **max == 0.0).count(),
+        channels: maxima.values.len(),
+    };
+    maxima.iter().map(of).filter(|activation| activation.silent > 0).collect()
 }
 
 /// The method that loses least; of equals the simplest.

@@ -91,6 +91,8 @@ pub struct CalibrationImages {
     pub method: Option<Method>,
     /// What each method came to, where the best one was chosen.
     pub methods: Vec<MethodError>,
+    /// Activations with channels that are 0 wherever an image was looked at: weights that are carried for nothing.
+    pub silent: Vec<SilentChannels>,
 }
 
 /// How close the int8 network comes to the float one with ranges by one method.
@@ -102,6 +104,17 @@ pub struct MethodError {
     pub sqnr_db: f64,
 }
 
+/// Channels of an activation that are 0 everywhere.
+#[derive(Debug, Clone, Serialize)]
+pub struct SilentChannels {
+    /// The activation.
+    pub tensor: String,
+    /// How many.
+    pub silent: usize,
+    /// Of how many.
+    pub channels: usize,
+}
+
 impl CalibrationImages {
     fn lines(&self) -> Vec<String> {
         let by = self.method.map_or(String::new(), |method| format!(", ranges by {}", method.name()));
@@ -109,6 +122,13 @@ impl CalibrationImages {
         let methods: Vec<String> = self.methods.iter().map(of).collect();
         let compared = if methods.is_empty() { String::new() } else { format!(" (logits: {})", methods.join(", ")) };
         let mut lines = vec![format!("calibrated with {} images{by}{compared}", self.used)];
+        let silent: usize = self.silent.iter().map(|activation| activation.silent).sum();
+        if silent > 0 {
+            lines.push(format!(
+                "{silent} channels of {} activations are 0 in all images (--json: which)",
+                self.silent.len()
+            ));
+        }
         lines.extend(self.left_out.iter().map(|image| format!("left out: {image}")));
         lines.extend(self.warnings.iter().map(|warning| format!("warning: {warning}")));
         lines
@@ -203,6 +223,11 @@ impl Report {
     /// where there were labelled images, and six lines.
     pub fn text(&self) -> String {
         let mut lines: Vec<String> = self.calibration.iter().flat_map(CalibrationImages::lines).collect();
+        if self.contract == ContractSource::Assumed {
+            lines.push(
+                "assumed: mean and deviation of ImageNet, labels by number; --contract FILE says what is true".into(),
+            );
+        }
         lines.extend(self.assumed_activation());
         lines.extend(self.held.iter().map(Held::line));
         let islands = self.float_layers.iter();

@@ -148,6 +148,7 @@ fn read(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<FloatMode
             (contract, source, activation)
         }
     };
+    canonical::check_same(&canonical, &contract.input, &patterns(contract.input.size)).with_context(named)?;
     let verb = if plan.writes { "will" } else { "would" };
     progress.line(&format!("{verb} write {} and {}", plan.int8_onnx.display(), plan.bundle.display()));
     let proto = canonical.model;
@@ -162,7 +163,7 @@ fn read(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<FloatMode
     if canonical::ends_in_probabilities(&proto, &prepared.ranges) {
         bail!(
             "{}: its outputs seem to be probabilities (a softmax or logistic function with arithmetic behind it, or \
-             between 0 and 1 for all images and no sums of a layer): export the model with its logits as output",
+             between 0 and 1 for all images): export the model with its logits as output",
             path.display()
         );
     }
@@ -176,6 +177,16 @@ fn read(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<FloatMode
         activation_source,
         prepared,
     })
+}
+
+/// Pictures that both forms of a model are run on: one of every grey level, and some of noise, coarse and fine.
+fn patterns(side: u32) -> Vec<GreyPlane> {
+    let noise = |grain: u32| {
+        // Fractional parts of multiples of the golden ratio.
+        let pixel = |i: u32| ((i % side / grain + i / side / grain * side).wrapping_mul(2_654_435_769) >> 24) as u8;
+        GreyPlane::square(side, (0..side * side).map(pixel).collect())
+    };
+    vec![GreyPlane::pattern(side), noise(1), noise(1 + side / 16), noise(1 + side / 4)]
 }
 
 /// What the codes of each activation are to cover by the plan's method, of what `model` recorded in training.

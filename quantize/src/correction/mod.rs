@@ -6,6 +6,6 @@ mod layers;
 mod rounding;
 mod samples;
 
-pub use equalise::{Maxima, equalise};
+pub use equalise::{ChannelMaxima, Maxima, equalise};
 pub use rounding::{Factor, Rounded, Rounding};
 pub use samples::{IMAGES, Samples, maxima};
