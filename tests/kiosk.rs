@@ -195,6 +195,7 @@ fn a_disk_that_hangs_is_said_and_keeps_the_device_from_nothing() {
     let mut said = [0; 4];
     if std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut said).is_err() {
         eprintln!("skipped: files cannot be leased here");
+        holder.wait().unwrap();
         return;
     }
     std::fs::rename(&whole, device.path("inbox/held.jpeg")).unwrap();

@@ -153,11 +153,7 @@ fn read(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<FloatMode
     progress.line(&format!("{verb} write {} and {}", plan.int8_onnx.display(), plan.bundle.display()));
     let proto = canonical.model;
     let prepared = match &plan.calibration {
-        None => {
-            let ranges = recorded_ranges(plan, &model, recorded.unwrap_or_default()).with_context(named)?;
-            let method = plan.method.unwrap_or(Method::MinMax);
-            Prepared::as_recorded(&proto, &contract.input, ranges, method).with_context(named)?
-        }
+        None => as_recorded(plan, &model, &proto, &contract, recorded).with_context(named)?,
         Some(files) => prepare(plan, &proto, &contract, files, compute, progress).with_context(named)?,
     };
     if canonical::ends_in_probabilities(&proto, &prepared.ranges) {
@@ -177,6 +173,18 @@ fn read(plan: &Plan, compute: &Compute, progress: &Reporter) -> Result<FloatMode
         activation_source,
         prepared,
     })
+}
+
+/// `proto`, the canonical form of `model`, with what it recorded in training.
+fn as_recorded(
+    plan: &Plan,
+    model: &pb::ModelProto,
+    proto: &pb::ModelProto,
+    contract: &Contract,
+    recorded: Option<ActivationRanges>,
+) -> Result<Prepared> {
+    let ranges = recorded_ranges(plan, model, recorded.unwrap_or_default())?;
+    Ok(Prepared::as_recorded(proto, &contract.input, ranges, plan.method.unwrap_or(Method::MinMax))?)
 }
 
 /// Pictures that both forms of a model are run on: one of every grey level, and some of noise, coarse and fine.
