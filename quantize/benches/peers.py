@@ -88,43 +88,47 @@ class Builder:
         return out + ".r", outputs
 
 
-def efficientnet_lite0(weights):
-    b = Builder(weights, 1e-3)
-    x, side = b.conv("input", "_conv_stem", "_bn0", 3, 2, 1, SIDE, True, "stem")
-    channels, block = 32, 0
-    for expand, to, repeat, first_stride, kernel in TABLE:
+def inverted_residuals(b, x, side, table, first, names):
+    """Blocks of `table`, the first one called by number `first`; `names(block, expands)` are those of the weights of expansion,
+    depthwise and projecting convolution, each with its norm."""
+    channels, block = 32, first
+    for expand, to, repeat, first_stride, kernel in table:
         for i in range(repeat):
             stride = first_stride if i == 0 else 1
-            name, hidden, y, inner = f"_blocks.{block}.", channels * expand, x, side
+            expansion, depthwise, projection = names(block, expand > 1)
+            hidden, y = channels * expand, x
             if expand > 1:
-                y, _ = b.conv(y, name + "_expand_conv", name + "_bn0", 1, 1, 1, side, True, f"b{block}e")
-            y, inner = b.conv(y, name + "_depthwise_conv", name + "_bn1", kernel, stride, hidden, side, True, f"b{block}d")
-            y, _ = b.conv(y, name + "_project_conv", name + "_bn2", 1, 1, 1, inner, False, f"b{block}p")
+                y, _ = b.conv(y, *expansion, 1, 1, 1, side, True, f"b{block}e")
+            y, inner = b.conv(y, *depthwise, kernel, stride, hidden, side, True, f"b{block}d")
+            y, _ = b.conv(y, *projection, 1, 1, 1, inner, False, f"b{block}p")
             if stride == 1 and channels == to:
                 b.nodes.append(helper.make_node("Add", [y, x], [f"b{block}a"], name=f"b{block}a"))
                 y = f"b{block}a"
             x, channels, side, block = y, to, inner, block + 1
+    return x, side
+
+
+def efficientnet_lite0(weights):
+    def names(block, _):
+        layer = lambda conv, norm: (f"_blocks.{block}.{conv}", f"_blocks.{block}.{norm}")
+        return layer("_expand_conv", "_bn0"), layer("_depthwise_conv", "_bn1"), layer("_project_conv", "_bn2")
+
+    b = Builder(weights, 1e-3)
+    x, side = b.conv("input", "_conv_stem", "_bn0", 3, 2, 1, SIDE, True, "stem")
+    x, side = inverted_residuals(b, x, side, TABLE, 0, names)
     x, _ = b.conv(x, "_conv_head", "_bn1", 1, 1, 1, side, True, "head")
     return classifier(b, x, "_fc", "efficientnet_lite0")
 
 
 def mobilenet_v2(weights):
+    def names(block, expands):
+        layer = lambda conv, norm: (f"features.{block}.conv.{conv}", f"features.{block}.conv.{norm}")
+        k = 1 if expands else 0
+        return layer("0.0", "0.1"), layer(f"{k}.0", f"{k}.1"), layer(k + 1, k + 2)
+
     b = Builder(weights, 1e-5)
     x, side = b.conv("input", "features.0.0", "features.0.1", 3, 2, 1, SIDE, True, "stem")
-    channels, block = 32, 1
-    for expand, to, repeat, first_stride in MOBILENET:
-        for i in range(repeat):
-            stride = first_stride if i == 0 else 1
-            name, hidden, y, k = f"features.{block}.conv.", channels * expand, x, 0
-            if expand > 1:
-                y, _ = b.conv(y, name + "0.0", name + "0.1", 1, 1, 1, side, True, f"b{block}e")
-                k = 1
-            y, inner = b.conv(y, f"{name}{k}.0", f"{name}{k}.1", 3, stride, hidden, side, True, f"b{block}d")
-            y, _ = b.conv(y, f"{name}{k + 1}", f"{name}{k + 2}", 1, 1, 1, inner, False, f"b{block}p")
-            if stride == 1 and channels == to:
-                b.nodes.append(helper.make_node("Add", [y, x], [f"b{block}a"], name=f"b{block}a"))
-                y = f"b{block}a"
-            x, channels, side, block = y, to, inner, block + 1
+    x, side = inverted_residuals(b, x, side, [[*row, 3] for row in MOBILENET], 1, names)
     x, _ = b.conv(x, "features.18.0", "features.18.1", 1, 1, 1, side, True, "head")
     return classifier(b, x, "classifier.1", "mobilenet_v2")
 
