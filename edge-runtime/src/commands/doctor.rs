@@ -52,13 +52,10 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let config = Config::open(args.config.as_deref()).map_err(Failure::usage)?;
     let board = Board::find(args.board.as_deref().unwrap_or(&config.board)).map_err(Failure::usage)?;
     let compute = process.compute(config.threads as usize)?;
-    let refused = |e: &dyn std::fmt::Display| Outcome { check: Check::Model, passed: false, sentence: e.to_string() };
-    let model = match ModelSource::of(&config) {
-        Ok(source) => match source.load(&compute) {
-            Ok(model) => self_test::model(&model, |compute| source.load(compute)),
-            Err(e) => refused(&e),
-        },
-        Err(e) => refused(&e),
+    let source = ModelSource::of(&config);
+    let model = match source.load(&compute) {
+        Ok(model) => self_test::model(&model, |compute| source.load(compute)),
+        Err(e) => Outcome { check: Check::Model, passed: false, sentence: e.to_string() },
     };
     let opened = Folder::existing(config.findings.folder.clone()).map(|folder| Log::read(&folder));
     let (contents, unread) = match opened {

@@ -61,7 +61,8 @@ struct Layer<'a> {
 
 pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let compute = process.compute(1)?;
-    let model = ModelSource::open(args.model.as_deref(), args.model_keys.as_deref())?.load(&compute)?;
+    let source = ModelSource { path: args.model.as_deref(), keys: args.model_keys.as_deref() };
+    let model = source.load(&compute)?;
     let report = Report::new(&model);
     match args.json {
         true => output::json(&report, true)?,

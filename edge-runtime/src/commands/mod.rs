@@ -13,8 +13,8 @@ use crate::board::{Board, HOST};
 use crate::config::Config;
 use crate::engine::Compute;
 use crate::finding::STATEMENT;
-use crate::keys::{KeyRing, read_ring};
-use crate::model::{Model, ModelError};
+use crate::keys::read_ring;
+use crate::model::{Model, ModelError, ModelErrorReason};
 use crate::process::command_line::parse;
 use crate::process::{self, Failure, Process};
 use clap::{Parser, Subcommand};
@@ -99,31 +99,33 @@ impl DeviceArgs {
     fn open(&self, process: Process) -> Result<Device, Failure> {
         let board = Board::find(&self.board).map_err(Failure::usage)?;
         let compute = process.compute(self.threads as usize)?;
-        let model = ModelSource::open(self.model.as_deref(), self.model_keys.as_deref())?.load(&compute)?;
+        let source = ModelSource { path: self.model.as_deref(), keys: self.model_keys.as_deref() };
+        let model = source.load(&compute)?;
         Ok(Device { model, board })
     }
 }
 
 /// Where a model comes from.
-struct ModelSource {
+struct ModelSource<'a> {
     /// A file; without it the embedded default, which is part of the program.
-    path: Option<PathBuf>,
-    /// The keys that a file is to be signed with one of.
-    keys: Option<KeyRing>,
+    path: Option<&'a Path>,
+    /// The file of the keys that it is to be signed with one of.
+    keys: Option<&'a Path>,
 }
 
-impl ModelSource {
-    fn open(path: Option<&Path>, keys: Option<&Path>) -> Result<ModelSource, Failure> {
-        Ok(ModelSource { path: path.map(Path::to_owned), keys: keys.map(read_ring).transpose()? })
-    }
-
-    fn of(config: &Config) -> Result<ModelSource, Failure> {
-        ModelSource::open(config.model.as_deref(), config.model_keys.as_deref())
+impl<'a> ModelSource<'a> {
+    fn of(config: &'a Config) -> ModelSource<'a> {
+        ModelSource { path: config.model.as_deref(), keys: config.model_keys.as_deref() }
     }
 
     fn load(&self, compute: &Compute) -> Result<Model, ModelError> {
-        match (&self.path, &self.keys) {
-            (Some(path), Some(keys)) => Model::load_signed(path, keys, compute),
+        match (self.path, self.keys) {
+            (Some(path), Some(keys)) => {
+                // A device whose keys are gone has to say so on its screen, as it does of a model.
+                let refused =
+                    |e: Failure| ModelError { path: path.into(), reason: ModelErrorReason::Keys(e.to_string()) };
+                Model::load_signed(path, &read_ring(keys).map_err(refused)?, compute)
+            }
             (Some(path), None) => Model::load(path, compute),
             (None, _) => Model::embedded(compute),
         }

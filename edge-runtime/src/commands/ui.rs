@@ -82,7 +82,7 @@ pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let config = args.config()?;
     let board = Board::find(&config.board).map_err(Failure::usage)?;
     let compute = process.compute(config.threads as usize)?;
-    let source = ModelSource::of(&config)?;
+    let source = ModelSource::of(&config);
     for folder in &config.inbox.folders {
         std::fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
     }

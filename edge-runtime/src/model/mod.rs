@@ -78,6 +78,9 @@ pub enum ModelErrorReason {
     /// It is signed with no key that is believed.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The keys that it has to be signed with one of cannot be read.
+    #[error("the keys that it has to be signed with are not there: {0}")]
+    Keys(String),
     /// It is not signed, and has to be.
     #[error(
         "is not signed, and models of unknown origin are not taken here: `quantize --sign` signs a bundle (.hilum)"
@@ -172,7 +175,7 @@ impl Model {
     fn read(bytes: &[u8], path: &Path, compute: &Compute) -> Result<Model, ModelErrorReason> {
         if bytes.starts_with(&bundle::MAGIC[..5]) || path.extension().is_some_and(|e| e == "hilum") {
             let (bundle, digest) = Bundle::decode(bytes)?;
-            let signer = bundle::signer(bytes)?;
+            let signer = bundle::signer_of_decoded(bytes);
             let model = Model::of_bundle(bundle, digest, bytes.len(), compute)?;
             return Ok(Model { signer, ..model });
         }
