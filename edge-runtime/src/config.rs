@@ -25,6 +25,9 @@ pub struct Config {
     /// Public keys, one of which it is to be signed with.
     #[serde(default)]
     pub model_keys: Option<PathBuf>,
+    /// The clinic's site profile.
+    #[serde(default)]
+    pub site: Option<PathBuf>,
     /// CPU threads for the network.
     pub threads: u32,
     /// What is done with radiographs that something speaks against.
@@ -156,7 +159,7 @@ impl Config {
         }
         let paths = [("mounts", &self.inbox.mounts), ("folder", &self.findings.folder), ("key", &self.findings.key)];
         let folders = self.inbox.folders.iter().map(|folder| ("folders", folder));
-        let models = [("model", &self.model), ("model_keys", &self.model_keys)];
+        let models = [("model", &self.model), ("model_keys", &self.model_keys), ("site", &self.site)];
         let models = models.into_iter().filter_map(|(key, path)| Some((key, path.as_ref()?)));
         if let Some((key, _)) =
             paths.into_iter().chain(folders).chain(models).find(|(_, path)| path.as_os_str().is_empty())

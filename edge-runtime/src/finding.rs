@@ -2,6 +2,7 @@
 
 use crate::image::Origin;
 use crate::model::Model;
+use crate::site::SiteId;
 use crate::stages::{Stage, StageTimes};
 use crate::suitability::Policy;
 use serde::{Deserialize, Serialize};
@@ -114,6 +115,8 @@ pub struct Finding {
     pub budget_ms: StageTimes,
     /// The board, by the name of its file.
     pub board: String,
+    /// The site profile that decided, if any. The last field: the log has entries without it.
+    pub site: Option<SiteId>,
 }
 
 /// What a person is told of a radiograph.
@@ -324,6 +327,7 @@ pub(crate) mod tests {
                 render: 20.0,
             },
             board: "host".into(),
+            site: None,
         }
     }
 

@@ -26,5 +26,6 @@ pub mod panel;
 pub mod process;
 pub mod report;
 pub mod scan;
+pub mod site;
 pub mod stages;
 pub mod suitability;

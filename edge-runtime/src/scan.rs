@@ -116,6 +116,7 @@ pub fn scan_source(source: SourceFile, mut times: StageTimes, setting: Setting) 
         latency_ms: times,
         budget_ms: board.budget_ms,
         board: board.name.clone(),
+        site: model.site.clone(),
     };
     Ok(Scan { finding, evidence: Evidence { source, radiograph, inference } })
 }

@@ -18,6 +18,9 @@ pub struct Args {
     /// Take it only if it is signed with one of these public keys (`quantize keygen` writes them)
     #[arg(long, value_name = "FILE", requires = "model")]
     model_keys: Option<PathBuf>,
+    /// A site profile that decides instead of the model: show the model as it is then
+    #[arg(long, value_name = "FILE")]
+    site: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -61,7 +64,8 @@ struct Layer<'a> {
 
 pub fn run(args: Args, process: Process) -> Result<u8, Failure> {
     let compute = process.compute(1)?;
-    let source = ModelSource { path: args.model.as_deref(), keys: args.model_keys.as_deref() };
+    let source =
+        ModelSource { path: args.model.as_deref(), keys: args.model_keys.as_deref(), site: args.site.as_deref() };
     let model = source.load(&compute)?;
     let report = Report::new(&model);
     match args.json {

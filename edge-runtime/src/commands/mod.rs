@@ -14,9 +14,10 @@ use crate::config::Config;
 use crate::engine::Compute;
 use crate::finding::STATEMENT;
 use crate::keys::read_ring;
-use crate::model::{Model, ModelError, ModelErrorReason};
+use crate::model::{EMBEDDED, Model, ModelError, ModelErrorReason};
 use crate::process::command_line::parse;
 use crate::process::{self, Failure, Process};
+use crate::site;
 use clap::{Parser, Subcommand};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -81,6 +82,9 @@ struct DeviceArgs {
     /// Take the model only if it is signed with one of these public keys (`quantize keygen` writes them)
     #[arg(long, value_name = "FILE", requires = "model")]
     model_keys: Option<PathBuf>,
+    /// The site profile of this clinic (`host-train site-study` writes one), which decides instead of the model
+    #[arg(long, value_name = "FILE")]
+    site: Option<PathBuf>,
     /// Budget and display of this board (a name of `boards list`, or a board file)
     #[arg(long, default_value = HOST)]
     board: String,
@@ -99,7 +103,8 @@ impl DeviceArgs {
     fn open(&self, process: Process) -> Result<Device, Failure> {
         let board = Board::find(&self.board).map_err(Failure::usage)?;
         let compute = process.compute(self.threads as usize)?;
-        let source = ModelSource { path: self.model.as_deref(), keys: self.model_keys.as_deref() };
+        let source =
+            ModelSource { path: self.model.as_deref(), keys: self.model_keys.as_deref(), site: self.site.as_deref() };
         let model = source.load(&compute)?;
         Ok(Device { model, board })
     }
@@ -111,14 +116,25 @@ struct ModelSource<'a> {
     path: Option<&'a Path>,
     /// The file of the keys that it is to be signed with one of.
     keys: Option<&'a Path>,
+    /// The site profile that decides.
+    site: Option<&'a Path>,
 }
 
 impl<'a> ModelSource<'a> {
     fn of(config: &'a Config) -> ModelSource<'a> {
-        ModelSource { path: config.model.as_deref(), keys: config.model_keys.as_deref() }
+        ModelSource { path: config.model.as_deref(), keys: config.model_keys.as_deref(), site: config.site.as_deref() }
     }
 
     fn load(&self, compute: &Compute) -> Result<Model, ModelError> {
+        let mut model = self.load_model(compute)?;
+        if let Some(site) = self.site {
+            let path = self.path.unwrap_or(Path::new(EMBEDDED)).to_owned();
+            site::apply(site, &mut model).map_err(|e| ModelError { path, reason: e.into() })?;
+        }
+        Ok(model)
+    }
+
+    fn load_model(&self, compute: &Compute) -> Result<Model, ModelError> {
         match (self.path, self.keys) {
             (Some(path), Some(keys)) => {
                 // A device whose keys are gone has to say so on its screen, as it does of a model.

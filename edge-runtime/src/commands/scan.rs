@@ -38,7 +38,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t)]
     policy: Policy,
     /// Decide at another operating point of the model (`inspect` lists them), such as triage, balanced or rule-in
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", conflicts_with = "site")]
     profile: Option<String>,
     /// Images that are scanned at once; 0 is one for each processor. Each is timed as it runs, beside the others
     #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
@@ -123,7 +123,7 @@ impl Args {
         let outputs: Vec<&Path> = [&pictures.heatmap, &pictures.screen].into_iter().flatten().map(|p| &**p).collect();
         let board = Path::new(&self.device.board);
         let stdin = files.iter().any(|file| file.as_os_str() == STDIN).then_some(Path::new(STDIN_FILE));
-        let files_read = files.iter().chain(&self.device.model).map(PathBuf::as_path);
+        let files_read = files.iter().chain(&self.device.model).chain(&self.device.site).map(PathBuf::as_path);
         let inputs: Vec<&Path> = files_read.chain([board]).chain(stdin).collect();
         check_outputs(&outputs, &inputs).map_err(Failure::usage)?;
         if pictures.heatmap.is_some() && !device.model.has_map() {

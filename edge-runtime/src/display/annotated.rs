@@ -51,6 +51,7 @@ fn words(finding: &Finding) -> Vec<(String, Rgb565)> {
     ];
     words.extend(finding.warnings.iter().map(|w| (format!("! {}: {}", w.in_words(), w.sentence()), alarm)));
     words.push((format!("Hilum {} {}, model {:.12}", model.name, model.version, model.digest), plain));
+    words.extend(finding.site.as_ref().map(|site| (site.in_words(), plain)));
     words.push((DISCLAIMER.to_owned(), plain));
     words
 }

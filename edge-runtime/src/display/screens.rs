@@ -380,6 +380,9 @@ fn result<'a>(view: &ResultView<'a>) -> Page<'a> {
     blocks.push(latency(finding));
     let point = vec![format!("{:.0}", threshold * 100.0)];
     blocks.push(Block::optional(Content::Text(Key::OperatingPoint, point), Tone::Dim));
+    if let Some(site) = &finding.site {
+        blocks.push(Block::optional(Content::Ascii(site.name.clone()), Tone::Dim));
+    }
     Page {
         mark,
         headline,

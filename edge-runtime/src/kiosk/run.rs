@@ -14,7 +14,7 @@ use crate::display::layout::Style;
 use crate::display::screens::{Check, Problem, Repeated, ResultView, Step};
 use crate::display::text::{Language, Lettering, LetteringError};
 use crate::display::{Canvas, draw};
-use crate::finding::{Cause, ModelId, Outcome, Record, Refusal};
+use crate::finding::{Cause, Finding, ModelId, Outcome, Record, Refusal};
 use crate::log::{AppendError, ClinicKey, Contents, Disk, Draft, Entry, KeyError, Limits, Log, OpenError, Version};
 use crate::model::{Model, ModelError};
 use crate::panel::{PanelError, Shown};
@@ -239,14 +239,27 @@ impl Screen {
     }
 }
 
+/// What decides a finding: the digests of the model and of the site profile.
+#[derive(PartialEq)]
+struct Decider {
+    model: String,
+    site: Option<String>,
+}
+
+impl Decider {
+    fn of(finding: &Finding) -> Decider {
+        Decider { model: finding.model.digest.clone(), site: finding.site.as_ref().map(|site| site.digest.clone()) }
+    }
+}
+
 /// The findings that are kept, and what is known by them.
 struct Findings<D> {
     log: Log<D>,
     key: Option<ClinicKey>,
     /// The entries that were there at the start, until the screen has them.
     entries: Vec<Entry>,
-    /// The model of the last finding on an image, by the image's digest.
-    known: HashMap<String, String>,
+    /// What decided the last finding on an image, by the image's digest.
+    known: HashMap<String, Decider>,
     /// The files that are done: reference and version.
     done: HashSet<(String, Version)>,
     /// Those that the decoder did not survive.
@@ -279,7 +292,7 @@ impl<D: Disk> Findings<D> {
         let file = (entry.record.file.clone(), entry.version);
         match &entry.record.outcome {
             Outcome::Finding(finding) => {
-                self.known.insert(finding.sha256.clone(), finding.model.digest.clone());
+                self.known.insert(finding.sha256.clone(), Decider::of(finding));
             }
             Outcome::Refusal(Refusal { cause: Cause::DecoderFailed, .. }) => {
                 self.fatal.insert(file.clone());
@@ -306,8 +319,8 @@ impl<D: Disk> Findings<D> {
     /// Whether the image of `record` was known.
     fn repeated(&self, record: &Record) -> Option<Repeated> {
         let Outcome::Finding(finding) = &record.outcome else { return None };
-        let model = self.known.get(&finding.sha256)?;
-        Some(if *model == finding.model.digest { Repeated::SameModel } else { Repeated::OtherModel })
+        let decider = self.known.get(&finding.sha256)?;
+        Some(if *decider == Decider::of(finding) { Repeated::SameModel } else { Repeated::OtherModel })
     }
 
     /// Keeps a record; `None` where it is a refusal that is kept already.

@@ -6,7 +6,7 @@ use crate::report::json::{self, time};
 use serde_json::{Map, Value, json};
 
 /// The columns of a table.
-const COLUMNS: [&str; 13] = [
+const COLUMNS: [&str; 14] = [
     "sequence",
     "time",
     "clock_set",
@@ -19,6 +19,7 @@ const COLUMNS: [&str; 13] = [
     "model",
     "model_digest",
     "image_sha256",
+    "site",
     "disclaimer",
 ];
 
@@ -60,12 +61,13 @@ pub fn table_row(entry: &Entry) -> String {
                 format!("{} {}", f.model.name, f.model.version),
                 f.model.digest.clone(),
                 f.sha256.clone(),
+                f.site.as_ref().map_or(String::new(), |site| site.name.clone()),
             ]);
         }
         Outcome::Refusal(refusal) => {
             fields.extend(["refused".to_owned(), String::new(), String::new(), String::new()]);
             fields.push(refusal.sentence.clone());
-            fields.extend([String::new(), String::new(), String::new()]);
+            fields.extend([String::new(), String::new(), String::new(), String::new()]);
         }
     }
     fields.push(DISCLAIMER.to_owned());

@@ -28,14 +28,16 @@ pub(super) struct Read {
 /// `entry` with its head; `None` where it is too large.
 pub(super) fn write(entry: &Entry) -> Option<Vec<u8>> {
     let body = postcard::to_stdvec(entry).ok()?;
-    if body.len() > MOST {
-        return None;
-    }
+    (body.len() <= MOST).then(|| framed(&body))
+}
+
+/// `body` with its head.
+pub(super) fn framed(body: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(HEAD + body.len());
     bytes.extend((body.len() as u32).to_le_bytes());
-    bytes.extend(checksum(&body).to_le_bytes());
+    bytes.extend(checksum(body).to_le_bytes());
     bytes.extend(body);
-    Some(bytes)
+    bytes
 }
 
 /// CRC-32 (ISO-HDLC) of length and body, so that neither can change alone.
@@ -66,7 +68,7 @@ pub(super) fn read(bytes: &[u8]) -> Read {
             at += 1;
             continue;
         };
-        match postcard::from_bytes::<Entry>(body) {
+        match entry(body) {
             Ok(entry) if last.is_none_or(|last| entry.sequence > last) => {
                 read.entries.push(entry);
                 read.damaged += std::mem::take(&mut skipped);
@@ -79,6 +81,13 @@ pub(super) fn read(bytes: &[u8]) -> Read {
     }
     read.torn = skipped;
     read
+}
+
+/// The entry in `body`. Those of programs that knew no sites end before a finding's last field, `site`: none stands for
+/// it. Such programs read entries of this one as well, since they ignore what follows the fields that they know.
+fn entry(body: &[u8]) -> postcard::Result<Entry> {
+    const NONE: u8 = 0;
+    postcard::from_bytes(body).or_else(|_| postcard::from_bytes(&[body, &[NONE]].concat()))
 }
 
 /// The body of the whole entry at the start of `bytes`, if there is one.

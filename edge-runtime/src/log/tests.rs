@@ -161,7 +161,34 @@ fn the_bytes_of_version_1_stay() {
     let (disk, _) = run(SimulatedDisk::default(), 2);
     let bytes = disk.read("findings-000000000001.log").unwrap();
     let digest = crate::process::files::sha256_hex(&bytes);
-    assert_eq!(&digest[..16], "a2936ad29e47fb98", "the format changed: another version, and a reader for this one");
+    assert_eq!(&digest[..16], "49dffa22cd8b1471", "the format changed: another version, and a reader for this one");
+}
+
+/// Programs before sites wrote findings without their last field, and read those of today without it.
+#[test]
+fn entries_that_know_no_site_are_read() {
+    let entries: Vec<Entry> = (0..4).map(|i| draft(i).numbered(i as u64 + 1)).collect();
+    let segment = without_sites(&entries);
+    let digest = crate::process::files::sha256_hex(&without_sites(&entries[..2]));
+    assert_eq!(&digest[..16], "a2936ad29e47fb98", "what those programs wrote");
+    let mut disk = SimulatedDisk::default();
+    disk.create("findings-000000000001.log", &segment).unwrap();
+    let (mut log, contents) = Log::open(disk, LIMITS).unwrap();
+    assert_eq!(contents.entries, entries);
+    assert_eq!(log.append(draft(4)).unwrap().sequence, 5);
+}
+
+/// A segment as programs before sites wrote it.
+fn without_sites(entries: &[Entry]) -> Vec<u8> {
+    let mut segment = frame::HEADER.to_vec();
+    for entry in entries {
+        let mut body = postcard::to_stdvec(entry).unwrap();
+        if matches!(entry.record.outcome, Outcome::Finding(_)) {
+            assert_eq!(body.pop(), Some(0), "`site` is the last field of an entry with a finding");
+        }
+        segment.extend(frame::framed(&body));
+    }
+    segment
 }
 
 #[test]

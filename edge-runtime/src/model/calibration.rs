@@ -9,6 +9,9 @@ pub struct Calibration {
     /// Logits are divided by this before they become probabilities (temperature scaling, Guo et al. 2017); 1 leaves
     /// them.
     pub temperature: f32,
+    /// Added to the logit of the probability afterwards. No model carries one: it is of a [site](crate::site).
+    #[serde(skip)]
+    pub intercept: f32,
     /// Probabilities, both included, that are too near to the operating point to call: a reader has to decide.
     pub uncertain: Option<[f32; 2]>,
     /// Operating points for other purposes than the model's own.
@@ -28,7 +31,7 @@ pub struct Profile {
 
 impl Default for Calibration {
     fn default() -> Calibration {
-        Calibration { temperature: 1.0, uncertain: None, profiles: vec![], shifted: false }
+        Calibration { temperature: 1.0, intercept: 0.0, uncertain: None, profiles: vec![], shifted: false }
     }
 }
 

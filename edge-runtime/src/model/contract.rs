@@ -284,6 +284,11 @@ impl Contract {
 
     /// Probability of the positive label. `logits` holds [`Contract::logits`] values.
     pub fn probability(&self, logits: &[f32]) -> f32 {
+        with_intercept(self.model_probability(logits), self.calibration.intercept)
+    }
+
+    /// As [`Contract::probability`], without the intercept of a site.
+    fn model_probability(&self, logits: &[f32]) -> f32 {
         let logits: Vec<f32> = logits.iter().map(|l| l / self.calibration.temperature).collect();
         match self.activation {
             Activation::Sigmoid => {
@@ -329,6 +334,15 @@ impl Contract {
             _ => format!("not {}", self.positive_label()),
         }
     }
+}
+
+/// `probability` with `intercept` added to its logit; 0 leaves it.
+pub fn with_intercept(probability: f32, intercept: f32) -> f32 {
+    if intercept == 0.0 {
+        return probability;
+    }
+    let p = probability.clamp(1e-7, 1.0 - 1e-7);
+    logistic((p / (1.0 - p)).ln() + intercept)
 }
 
 fn logistic(logit: f32) -> f32 {

@@ -12,6 +12,7 @@ use crate::lower::{LowerError, input_shape, is_qdq};
 use crate::network::{Network, Value};
 use crate::onnx::{self, LOGITS, MAP, OnnxError};
 use crate::process::files::sha256_hex;
+use crate::site::{SiteError, SiteId};
 use bundle::{Bundle, BundleError};
 use contract::{Activation, Contract, ContractError};
 use input_codes::InputCodes;
@@ -20,6 +21,9 @@ use std::path::{Path, PathBuf};
 
 /// The model that ships with the program.
 pub const DEFAULT: &[u8] = include_bytes!("../../models/default.hilum");
+
+/// What stands for its path.
+pub const EMBEDDED: &str = "(embedded)";
 
 /// What a model file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,6 +90,9 @@ pub enum ModelErrorReason {
         "is not signed, and models of unknown origin are not taken here: `quantize --sign` signs a bundle (.hilum)"
     )]
     Unsigned,
+    /// The site profile that is to decide does not serve.
+    #[error("cannot decide as this site asks: {0}")]
+    Site(#[from] SiteError),
     /// Contract and network do not belong together.
     #[error("its network does not fit its contract: {0}")]
     Mismatch(String),
@@ -101,6 +108,8 @@ pub struct Model {
     pub format: ModelFormat,
     /// The public key that it is signed with, 64 hexadecimal digits.
     pub signer: Option<String>,
+    /// The site profile that decides, if one was applied.
+    pub site: Option<SiteId>,
     /// Bytes of the file.
     pub size: usize,
     /// The integer network, unless the model is float; the codes of its weights have moved into the engine.
@@ -144,7 +153,7 @@ pub struct Inference {
 impl Model {
     /// The embedded default model.
     pub fn embedded(compute: &Compute) -> Result<Model, ModelError> {
-        Model::from_bytes(DEFAULT, Path::new("(embedded)"), compute)
+        Model::from_bytes(DEFAULT, Path::new(EMBEDDED), compute)
     }
 
     /// Reads a `.hilum` or `.onnx` file; which of the two it is, its first bytes tell.
@@ -215,7 +224,17 @@ impl Model {
             [Some(LOGITS), has_map.then_some(MAP)].into_iter().flatten().map(Into::into).collect();
         let engine = Engine::Float(FloatPlan::new(proto, Some(&outputs))?);
         let format = ModelFormat::OnnxF32;
-        Ok(Model { contract, digest, format, signer: None, size, network: None, engine, kernel: "tract-f32" })
+        Ok(Model {
+            contract,
+            digest,
+            format,
+            signer: None,
+            site: None,
+            size,
+            network: None,
+            engine,
+            kernel: "tract-f32",
+        })
     }
 
     /// The model in `bundle`, whose digest is `digest` and whose file has `size` bytes.
@@ -249,6 +268,7 @@ impl Model {
             digest,
             format,
             signer: None,
+            site: None,
             size,
             network: Some(network),
             engine,

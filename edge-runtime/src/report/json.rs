@@ -3,6 +3,7 @@
 use super::rounded;
 use crate::finding::{Answer, Cause, DISCLAIMER, Finding, ModelId, Outcome, Record, Refusal, Warning};
 use crate::image::Format;
+use crate::site::SiteId;
 use crate::stages::{Stage, StageTimes};
 use crate::suitability::Policy;
 use chrono::{DateTime, Utc};
@@ -30,6 +31,7 @@ struct FindingLine<'a> {
     budget_ms: f64,
     within_budget: bool,
     board: &'a str,
+    site: Option<&'a SiteId>,
     disclaimer: &'static str,
 }
 
@@ -138,6 +140,7 @@ fn finding_line<'a>(schema: u32, file: &'a str, finding: &'a Finding) -> Finding
         budget_ms: finding.budget(),
         within_budget: finding.within_budget(),
         board: &finding.board,
+        site: finding.site.as_ref(),
         disclaimer: DISCLAIMER,
     }
 }
@@ -155,7 +158,7 @@ mod tests {
         assert_eq!(
             keys.join(" "),
             "schema file time sha256 label probability threshold positive answer distance uncertain model image \
-             warnings domain_distance policy latency_ms budget_ms within_budget board disclaimer"
+             warnings domain_distance policy latency_ms budget_ms within_budget board site disclaimer"
         );
         assert_eq!(value["latency_ms"]["total"], 42.0);
         assert_eq!(value["image"]["format"], "JPEG");

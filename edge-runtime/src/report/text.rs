@@ -8,13 +8,16 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
     let ran = finding.latency_ms.iter().filter(|(_, ms)| *ms > 0.0);
     let stages: Vec<String> = ran.map(|(stage, ms)| format!("{} {ms:.1}", stage.name())).collect();
     let point = &finding.operating_point;
-    let basis = match point.images {
-        0 => "operating point not tuned".to_owned(),
-        n => format!(
-            "chosen for sensitivity {:.1} %, specificity {:.1} % on {n} validation images",
-            point.sensitivity * 100.0,
-            point.specificity * 100.0
-        ),
+    let rates =
+        format!("sensitivity {:.1} %, specificity {:.1} %", point.sensitivity * 100.0, point.specificity * 100.0);
+    let images = point.images;
+    let basis = match &finding.site {
+        None if images == 0 => "operating point not tuned".to_owned(),
+        None => format!("chosen for {rates} on {images} validation images"),
+        Some(site) if site.is_confirmed => {
+            format!("of site {}: {rates}, confirmed on {images} radiographs there", site.name)
+        }
+        Some(site) => format!("of site {}: {rates} on {images} radiographs there, NOT CONFIRMED on others", site.name),
     };
     let relation = if finding.positive { "at or above" } else { "below" };
     let band = match (finding.answer, finding.uncertain) {
@@ -45,6 +48,7 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
 mod tests {
     use crate::finding::tests::example;
     use crate::finding::{Answer, Finding, Warning};
+    use crate::site::SiteId;
 
     #[test]
     fn a_person_reads_the_finding_and_that_it_is_none() {
@@ -56,6 +60,11 @@ mod tests {
         let unclear = Finding { answer: Answer::Uncertain, probability: 0.42, ..example(true) };
         let lines = super::finding("a.jpeg", &unclear, "This computer");
         assert!(lines.contains("uncertain, send to a reader") && lines.contains("between 0.300 and 0.500"), "{lines}");
+        let site = |is_confirmed| Some(SiteId { name: "Kisumu".into(), digest: "ab".into(), is_confirmed });
+        let at_site = super::finding("a.jpeg", &Finding { site: site(false), ..example(true) }, "This computer");
+        assert!(at_site.contains("of site Kisumu: ") && at_site.contains("NOT CONFIRMED"), "{at_site}");
+        let at_site = super::finding("a.jpeg", &Finding { site: site(true), ..example(true) }, "This computer");
+        assert!(at_site.contains(", confirmed on 784 radiographs there"), "{at_site}");
         assert!(text.contains("read 2.0 + decode 30.0 + infer 10.0 = 42.0 ms, within the 455 ms budget"), "{text}");
     }
 }

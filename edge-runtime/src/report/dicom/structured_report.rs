@@ -61,6 +61,7 @@ fn words(finding: &Finding) -> Vec<DataSet> {
     ];
     items.extend(finding.warnings.iter().map(|warning| text(COMMENT, &format!("Warning: {}", warning.sentence()))));
     items.extend(finding.image.origin.assumptions().iter().map(|a| text(COMMENT, &format!("Assumed: {a}"))));
+    items.extend(finding.site.iter().map(|site| text(COMMENT, &site.in_words())));
     items.push(text(COMMENT, STATEMENT));
     items
 }
