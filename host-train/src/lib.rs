@@ -12,5 +12,6 @@ pub mod optimizer;
 pub mod phantom;
 pub mod recipe;
 pub mod report;
+pub mod study;
 pub mod trained;
 pub mod training;

@@ -94,7 +94,7 @@ pub fn auroc_change(before: &[f32], after: &[f32], truths: &[bool], patients: &[
 }
 
 /// What `judge` says of the images of each sample of patients; nothing of no patients.
-fn samples<T: Send>(patients: &[&str], seed: u64, judge: impl Fn(&[usize]) -> T + Sync) -> Vec<T> {
+pub(crate) fn samples<T: Send>(patients: &[&str], seed: u64, judge: impl Fn(&[usize]) -> T + Sync) -> Vec<T> {
     let mut of_patient: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, patient) in patients.iter().enumerate() {
         of_patient.entry(patient).or_default().push(i);

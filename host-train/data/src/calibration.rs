@@ -125,7 +125,7 @@ fn temperature(contract: &Contract, answers: &Answers) -> f32 {
 
 /// Probabilities around `threshold`, as far in logits to either side, that hold [`UNCERTAIN`] of the images; `None`
 /// where no error is among them.
-fn uncertain(probabilities: &[f32], truths: &[bool], threshold: f32) -> Option<[f32; 2]> {
+pub fn uncertain(probabilities: &[f32], truths: &[bool], threshold: f32) -> Option<[f32; 2]> {
     let logit = |p: f32| (p.clamp(1e-6, 1.0 - 1e-6) / (1.0 - p.clamp(1e-6, 1.0 - 1e-6))).ln();
     let middle = logit(threshold);
     let mut distances: Vec<(f32, bool)> = probabilities

@@ -437,6 +437,16 @@ impl Dataset {
         }
     }
 
+    /// Gives each image the side that it has in `other`, and leaves out those that are not there.
+    pub fn adopt_split(&mut self, other: &Dataset) {
+        let sides: HashMap<&str, Split> = other.items.iter().map(|item| (item.file.as_str(), item.split)).collect();
+        self.items.retain(|item| sides.contains_key(item.file.as_str()));
+        for item in &mut self.items {
+            item.split = sides[item.file.as_str()];
+        }
+        self.provisional = None;
+    }
+
     /// Images of patients whose age is known and not one of `ages`, in years.
     pub fn count_other_ages(&self, ages: [f32; 2]) -> usize {
         self.items.iter().filter(|item| is_of_other_age(item, ages)).count()

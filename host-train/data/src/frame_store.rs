@@ -137,22 +137,26 @@ impl FrameStore {
         indices.into_iter().map(|index| self.get(index).map(Cow::into_owned)).collect()
     }
 
-    /// Splits into those that `first` holds and the others, both in order.
-    pub fn partition(self, first: impl Fn(usize) -> bool) -> io::Result<[FrameStore; 2]> {
+    /// Stores of the `chosen` frames; none of them is chosen twice, and those that are not are dropped.
+    pub fn select<const N: usize>(self, chosen: [&[usize]; N]) -> io::Result<[FrameStore; N]> {
         let side = self.side;
-        let of = |place| FrameStore { side, place };
+        let mut stores = Vec::with_capacity(N);
         match self.place {
             Place::Memory(frames) => {
-                let (a, b): (Vec<_>, Vec<_>) = frames.into_iter().enumerate().partition(|(i, _)| first(*i));
-                let plain = |all: Vec<(usize, GreyPlane)>| all.into_iter().map(|(_, frame)| frame).collect();
-                Ok([of(Place::Memory(plain(a))), of(Place::Memory(plain(b)))])
+                let mut frames: Vec<Option<GreyPlane>> = frames.into_iter().map(Some).collect();
+                for indices in chosen {
+                    let taken = indices.iter().filter_map(|i| frames[*i].take()).collect();
+                    stores.push(FrameStore { side, place: Place::Memory(taken) });
+                }
             }
             Place::File(file, slots) => {
-                let (a, b): (Vec<_>, Vec<_>) = slots.into_iter().enumerate().partition(|(i, _)| first(*i));
-                let plain = |all: Vec<(usize, u64)>| all.into_iter().map(|(_, slot)| slot).collect();
-                Ok([of(Place::File(file.try_clone()?, plain(a))), of(Place::File(file, plain(b)))])
+                for indices in chosen {
+                    let taken = indices.iter().map(|i| slots[*i]).collect();
+                    stores.push(FrameStore { side, place: Place::File(file.try_clone()?, taken) });
+                }
             }
         }
+        stores.try_into().map_err(|_| io::Error::other("as many stores as were asked for"))
     }
 }
 
@@ -375,9 +379,12 @@ mod tests {
                 assert_eq!(memory.frames.get(i).unwrap(), other.frames.get(i).unwrap());
             }
         }
-        let [even, odd] = second.frames.partition(|i| i % 2 == 0).unwrap();
-        assert_eq!((even.len(), odd.len()), (6, 6));
-        assert_eq!(odd.get(2).unwrap(), memory.frames.get(5).unwrap());
+        for (store, third) in [(second.frames, 5), (memory.frames, 5)] {
+            let fifth = store.get(third).unwrap().into_owned();
+            let [even, odd] = store.select([&[0, 2, 4], &[1, 3, 5, 7]]).unwrap();
+            assert_eq!((even.len(), odd.len()), (3, 4));
+            assert_eq!(*odd.get(2).unwrap(), fifth);
+        }
     }
 
     #[test]

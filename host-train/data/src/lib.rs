@@ -21,6 +21,7 @@ pub mod paths;
 pub mod readers;
 pub mod shifts;
 pub mod shortcuts;
+pub mod site;
 pub mod split;
 pub mod subgroups;
 pub mod triangle;

@@ -134,7 +134,8 @@ struct Area {
     ci95: [f64; 2],
 }
 
-pub(crate) fn confusion(probabilities: &[f32], labels: &[bool], threshold: f32) -> Confusion {
+/// Counts at `threshold`: what is at or above it is called positive.
+pub fn confusion(probabilities: &[f32], labels: &[bool], threshold: f32) -> Confusion {
     let mut c = Confusion { tn: 0, fp: 0, r#fn: 0, tp: 0 };
     for (p, positive) in probabilities.iter().zip(labels) {
         match (*positive, *p >= threshold) {

@@ -34,26 +34,54 @@ pub struct Shortcut {
 /// Fits a rule for each kind of number, and for all together, on `train`, and judges it on `validation`; `None` where
 /// one of them lacks a class.
 pub fn shortcuts(train: &Labelled, validation: &Labelled) -> Option<Vec<Shortcut>> {
-    let rows = |labelled: &Labelled| -> Vec<Vec<f32>> {
-        labelled.frames.par_iter().map(|frame| Descriptor::of(frame).values()).collect()
-    };
-    let train_rows = rows(train);
-    let validation_rows = rows(validation);
-    let kinds = PARTS.into_iter().chain([("all", 0..LENGTH)]);
+    let train = Described::of(train);
+    let validation = Described::of(validation);
     let kind = |(name, part): (&'static str, Range<usize>)| {
-        let of_class = |class: bool| -> Vec<&[f32]> {
-            let pairs = train_rows.iter().zip(train.truths);
-            pairs.filter(|(_, truth)| **truth == class).map(|(row, _)| row.as_slice()).collect()
-        };
-        let rule = Discriminant::fit(&of_class(false), &of_class(true), part.clone().collect())?;
-        let scores: Vec<f32> = validation_rows.iter().map(|row| rule.score(row) as f32).collect();
-        let threshold = crate::operating_point::youden_threshold(&scores, validation.truths);
-        let metrics = Metrics::new(&scores, validation.truths, threshold);
-        let is_conflict = |(score, truth): (&f32, &bool)| (*score >= threshold) != *truth;
-        let conflicts = scores.iter().zip(validation.truths).filter(|pair| is_conflict(*pair)).count();
-        Some(Shortcut { name, numbers: part.len(), auroc: metrics.auroc, conflicts })
+        let numbers = part.len();
+        let Judged { metrics, conflicts } = judge(&train, &validation, part)?;
+        let conflicts = conflicts.iter().filter(|is_conflict| **is_conflict).count();
+        Some(Shortcut { name, numbers, auroc: metrics.auroc, conflicts })
     };
-    kinds.map(kind).collect()
+    PARTS.into_iter().chain([("all", 0..LENGTH)]).map(kind).collect()
+}
+
+/// Which of the `validation` images the rule of all numbers puts into the other class; `None` where a class is missing.
+pub fn conflicts(train: &Labelled, validation: &Labelled) -> Option<Vec<bool>> {
+    judge(&Described::of(train), &Described::of(validation), 0..LENGTH).map(|judged| judged.conflicts)
+}
+
+/// Images as numbers, with their classes.
+struct Described<'a> {
+    rows: Vec<Vec<f32>>,
+    truths: &'a [bool],
+}
+
+impl<'a> Described<'a> {
+    fn of(labelled: &Labelled<'a>) -> Described<'a> {
+        let rows = labelled.frames.par_iter().map(|frame| Descriptor::of(frame).values()).collect();
+        Described { rows, truths: labelled.truths }
+    }
+
+    fn of_class(&self, class: bool) -> Vec<&[f32]> {
+        let pairs = self.rows.iter().zip(self.truths);
+        pairs.filter(|(_, truth)| **truth == class).map(|(row, _)| row.as_slice()).collect()
+    }
+}
+
+/// How a rule fares, and which images it puts into the other class.
+struct Judged {
+    metrics: Metrics,
+    conflicts: Vec<bool>,
+}
+
+fn judge(train: &Described, validation: &Described, part: Range<usize>) -> Option<Judged> {
+    let rule = Discriminant::fit(&train.of_class(false), &train.of_class(true), part.collect())?;
+    let scores: Vec<f32> = validation.rows.iter().map(|row| rule.score(row) as f32).collect();
+    let threshold = crate::operating_point::youden_threshold(&scores, validation.truths);
+    let metrics = Metrics::new(&scores, validation.truths, threshold);
+    let is_conflict = |(score, truth): (&f32, &bool)| (*score >= threshold) != *truth;
+    let conflicts = scores.iter().zip(validation.truths).map(is_conflict).collect();
+    Some(Judged { metrics, conflicts })
 }
 
 #[cfg(test)]
@@ -92,5 +120,19 @@ mod tests {
         let (frames, _) = set(0, 0);
         let one = Labelled { frames: &frames, truths: &[true; 200] };
         assert!(shortcuts(&one, &one).is_none());
+        assert!(conflicts(&one, &one).is_none());
+    }
+
+    #[test]
+    fn conflicts_are_the_images_that_look_like_the_other_class() {
+        let (train, train_truths) = set(20, 0);
+        let (validation, mut truths) = set(20, 1000);
+        for odd in [3, 40] {
+            truths[odd] = !truths[odd];
+        }
+        let train = Labelled { frames: &train, truths: &train_truths };
+        let found = conflicts(&train, &Labelled { frames: &validation, truths: &truths }).unwrap();
+        let found: Vec<usize> = (0..found.len()).filter(|i| found[*i]).collect();
+        assert_eq!(found, [3, 40]);
     }
 }

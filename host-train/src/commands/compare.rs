@@ -1,7 +1,7 @@
 //! `host-train compare`.
 
 use crate::recipe::Recipe;
-use crate::report::{Published, published};
+use crate::report::{Published, columns, published};
 use crate::trained::TrainedRun;
 use anyhow::{Context, Result, bail};
 use edge_runtime::process::files::{may_replace, write_atomically};
@@ -139,15 +139,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn text(rows: &[Row]) -> String {
     let cells: Vec<Vec<String>> =
         std::iter::once(HEAD.map(String::from).to_vec()).chain(rows.iter().map(Row::cells)).collect();
-    let width = |column: usize| cells.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let line = |row: &Vec<String>| {
-        let padded = row.iter().enumerate().map(|(column, cell)| {
-            let width = width(column);
-            if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
-        });
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    format!("{}\n\n{NOTE}", cells.iter().map(line).collect::<Vec<_>>().join("\n"))
+    format!("{}\n\n{NOTE}", columns(&cells))
 }
 
 fn page(rows: &[Row]) -> String {
@@ -162,5 +154,11 @@ fn page(rows: &[Row]) -> String {
     let courses: Vec<Line> =
         rows.iter().map(|row| Line { name: row.name.clone(), points: row.course.clone() }).collect();
     let cells: Vec<Vec<String>> = rows.iter().map(Row::cells).collect();
-    crate::report::comparison(&HEAD.map(String::from), &cells, NOTE, &lines(&axes, &courses, &[]))
+    crate::report::comparison(
+        "Runs beside the published systems",
+        &HEAD.map(String::from),
+        &cells,
+        NOTE,
+        &[lines(&axes, &courses, &[])],
+    )
 }

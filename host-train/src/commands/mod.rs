@@ -9,6 +9,8 @@ mod prepare;
 mod recipes;
 mod report;
 mod shortcuts;
+mod site_study;
+mod study;
 mod train;
 
 use crate::training::Progress;
@@ -22,7 +24,8 @@ use std::process::ExitCode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the work failed, or prepare, shortcuts, evaluate and report left files out: the message says which, and what to do
+  1  the work failed, a run of a study failed, a second sample contradicts a site study, or prepare, shortcuts, evaluate and report left files out: the message says
+     which, and what to do
   2  the command line was not understood
 
 HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).";
@@ -57,6 +60,10 @@ enum Command {
     Evaluate(evaluate::Args),
     /// List the built-in recipes, or print one
     Recipes(recipes::Args),
+    /// Train variants of a recipe with several seeds, and say what helps
+    Study(study::Args),
+    /// Choose where a model decides at a clinic, on the clinic's own radiographs
+    SiteStudy(site_study::Args),
     /// Judge a finished run: a page, JSON and a model card
     Report(report::Args),
     /// Table runs beside the published figures
@@ -79,6 +86,8 @@ pub fn main() -> ExitCode {
             Command::Prepare(args) => return Ok(prepare::run(args, reporter)?),
             Command::Shortcuts(args) => return Ok(shortcuts::run(args, reporter)?),
             Command::Train(args) => train::run(args, &compute, reporter)?,
+            Command::Study(args) => return Ok(study::run(args, reporter)?),
+            Command::SiteStudy(args) => return Ok(site_study::run(args, &compute, reporter)?),
             Command::Evaluate(args) => return Ok(evaluate::run(args, &compute, reporter)?),
             Command::Recipes(args) => recipes::run(&args)?,
             Command::Report(args) => return Ok(report::run(args, &compute, reporter)?),

@@ -5,10 +5,12 @@ mod looks;
 mod page;
 mod plots;
 mod published;
+mod site;
 
 pub use looks::Looks;
-pub use page::comparison;
+pub use page::{columns, comparison};
 pub use published::{Published, published};
+pub use site::{Confirmation, Figures, SiteStudy};
 
 use crate::training::EpochMetrics;
 use data::bootstrap::{Intervals, intervals};

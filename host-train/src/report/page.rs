@@ -29,10 +29,23 @@ pub(super) fn page(report: &Report) -> String {
     html(&format!("{}: {} images", report.name, report.split), &body)
 }
 
-/// The page that compares runs: a table, a note on it, and a plot.
-pub fn comparison(head: &[String], rows: &[Vec<String>], note: &str, plot: &str) -> String {
-    let body = format!("{}<p class=\"small\">{}</p>{}", table(head, rows), escaped(note), figures(&[plot.to_owned()]));
-    html("Runs beside the published systems", &body)
+/// The page `title` that compares runs: a table, a note on it of a paragraph a line, and plots.
+pub fn comparison(title: &str, head: &[String], rows: &[Vec<String>], note: &str, plots: &[String]) -> String {
+    let note: String = note.lines().map(|line| format!("<p class=\"small\">{}</p>", escaped(line))).collect();
+    html(title, &format!("{}{note}{}", table(head, rows), figures(plots)))
+}
+
+/// `rows` as text, the first column to the left and all others to the right.
+pub fn columns(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let line = |row: &Vec<String>| {
+        let padded = row.iter().enumerate().map(|(column, cell)| {
+            let width = width(column);
+            if column == 0 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+        });
+        padded.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn summary(report: &Report) -> String {
@@ -85,7 +98,7 @@ fn curves(report: &Report) -> String {
     figures(&[
         plots::roc(&report.curve, at),
         plots::precision_recall(&report.curve),
-        plots::reliability(&report.reliability),
+        plots::reliability("Reliability", &report.reliability),
         plots::confusion(&names, &report.confusion),
     ])
 }

@@ -37,8 +37,8 @@ pub fn precision_recall(curve: &[Point]) -> String {
 }
 
 /// How often what is said with a probability is so.
-pub fn reliability(bins: &[Bin]) -> String {
-    let axes = Axes { title: "Reliability", x: "probability said", y: "share that is ill", across: UNIT, up: UNIT };
+pub fn reliability(title: &str, bins: &[Bin]) -> String {
+    let axes = Axes { title, x: "probability said", y: "share that is ill", across: UNIT, up: UNIT };
     let points: Vec<(f64, f64)> = bins.iter().map(|b| (b.probability, b.observed)).collect();
     let marks = points.clone();
     let ideal = vec![(0.0, 0.0), (1.0, 1.0)];
@@ -102,6 +102,6 @@ mod tests {
     fn plots_are_drawings_with_their_words() {
         let matrix = confusion(&["no".into(), "yes".into()], &[vec![9, 1], vec![0, 10]]);
         assert!(matrix.contains("9 (90.0 %)") && matrix.contains("10 (100.0 %)"));
-        assert!(roc(&[], None).contains("</svg>") && reliability(&[]).contains("</svg>"));
+        assert!(roc(&[], None).contains("</svg>") && reliability("", &[]).contains("</svg>"));
     }
 }

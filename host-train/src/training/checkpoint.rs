@@ -246,6 +246,17 @@ pub fn kept_weights(folder: &Path) -> std::io::Result<PathBuf> {
     Ok(best_file(folder, state.best_epoch))
 }
 
+/// Removes what the finished run in `folder` would go on from, and keeps its best weights.
+pub fn remove_checkpoint(folder: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with("checkpoint-") {
+            std::fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn best_file(folder: &Path, epoch: usize) -> PathBuf {
     folder.join(format!("best-{epoch}.bpk"))
 }

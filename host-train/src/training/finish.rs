@@ -2,6 +2,7 @@
 
 use super::checkpoint::RunFolder;
 use super::material::Material;
+use super::scores::{self, Scores};
 use super::{Options, Progress, TrainError};
 use crate::export;
 use crate::network::Network;
@@ -95,6 +96,8 @@ fn judge(
     let rule = &recipe.operating_point;
     contract.calibration.shifted = recipe.validation.shifted;
     let judged = calibrate(contract, &answers, rule, rule.in_words());
+    let scores = Scores::new(contract, &answers, &run.options.dataset, &val.items);
+    run.folder.write(scores::FILE, &serde_json::to_string(&scores).expect("plain data serialises"))?;
     Ok(judged.keep(contract, ""))
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Options, Progress, TrainError};
 use data::frame_store::{FrameStore, Keep, Loaded};
-use data::{Dataset, Split, dataset};
+use data::{Dataset, Reading, Split, dataset};
 use edge_runtime::model::contract::InputContract;
 
 /// The images of one split at the network's size.
@@ -11,6 +11,8 @@ pub struct SplitFrames {
     pub frames: FrameStore,
     /// Label of each.
     pub labels: Vec<usize>,
+    /// Which item of the data set each is.
+    pub items: Vec<usize>,
 }
 
 /// The images that train and those that choose.
@@ -44,18 +46,45 @@ pub fn load(options: &mut Options, input: &InputContract, progress: &impl Progre
             return Err(TrainError::Ages(others));
         }
     }
-    let is_train = |i: usize| dataset.items[items[i]].split == Split::Train;
-    let labels = |train: bool| -> Vec<usize> {
-        let of_split = (0..items.len()).filter(|i| is_train(*i) == train);
-        of_split.map(|i| dataset.items[items[i]].label).collect()
+    let reading = &options.recipe.data;
+    let of = |i: usize| &dataset.items[items[i]];
+    let is_left_out = |i: usize| of(i).split == Split::Train && reading.leaves_out(&of(i).groups);
+    let left_out = (0..items.len()).filter(|i| is_left_out(*i)).count();
+    if left_out > 0 {
+        progress.line(&format!("{left_out} images do not train: data.leave_out names their groups"));
+    }
+    require_groups(dataset, reading)?;
+    let chosen =
+        |side: Split| -> Vec<usize> { (0..items.len()).filter(|i| of(*i).split == side && !is_left_out(*i)).collect() };
+    let train = chosen(Split::Train);
+    let val = chosen(Split::Val);
+    let labels = |chosen: &[usize]| -> Vec<usize> { chosen.iter().map(|i| of(*i).label).collect() };
+    for (label, name) in dataset.labels.names().iter().enumerate() {
+        if !train.iter().any(|i| of(*i).label == label) {
+            return Err(TrainError::LeftOut(name.clone()));
+        }
+    }
+    let split = |frames: FrameStore, chosen: &[usize]| SplitFrames {
+        frames,
+        labels: labels(chosen),
+        items: chosen.iter().map(|i| items[*i]).collect(),
     };
-    let labels = [true, false].map(labels);
-    let [train, val] = frames.partition(is_train).map_err(TrainError::Frames)?;
-    let [train_labels, val_labels] = labels;
-    Ok(Material {
-        train: SplitFrames { frames: train, labels: train_labels },
-        val: SplitFrames { frames: val, labels: val_labels },
-    })
+    let [train_frames, val_frames] = frames.select([&train, &val]).map_err(TrainError::Frames)?;
+    Ok(Material { train: split(train_frames, &train), val: split(val_frames, &val) })
+}
+
+/// Refused if `reading` leaves out groups that no training image is of: a name that is mistyped would leave out nothing.
+fn require_groups(dataset: &Dataset, reading: &Reading) -> Result<(), TrainError> {
+    let train = dataset.of(Split::Train);
+    for (name, values) in &reading.leave_out {
+        for value in values {
+            let is_of = |(n, v): &(String, String)| n == name && v == value;
+            if !train.iter().any(|item| item.groups.iter().any(is_of)) {
+                return Err(TrainError::NoGroup { name: name.clone(), value: value.clone() });
+            }
+        }
+    }
+    Ok(())
 }
 
 fn require(dataset: &Dataset) -> Result<(), TrainError> {

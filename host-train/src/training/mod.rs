@@ -15,10 +15,12 @@ mod mixup;
 mod objective;
 mod run;
 mod schedule;
+mod scores;
 mod targets;
 
-pub use checkpoint::{EpochMetrics, kept_weights};
+pub use checkpoint::{EpochMetrics, kept_weights, remove_checkpoint};
 pub use run::train;
+pub use scores::{FILE as SCORES_FILE, ScoredImage, Scores, ShiftScores};
 
 use crate::network::{Operators, WeightsError};
 use crate::recipe::Recipe;
@@ -76,6 +78,17 @@ pub enum TrainError {
          `host-train prepare`, which knows their ages, and train with that"
     )]
     Ages(usize),
+    /// `data.leave_out` leaves no training image of a class.
+    #[error("data.leave_out leaves no training image that is {0}: leave out fewer groups")]
+    LeftOut(String),
+    /// `data.leave_out` names what is not there.
+    #[error("data.leave_out names the group {name} = \"{value}\", and no training image is of it")]
+    NoGroup {
+        /// What the groups are called.
+        name: String,
+        /// Which one.
+        value: String,
+    },
     /// Decoded images cannot be kept.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -11,6 +11,9 @@ use std::path::{Path, PathBuf};
 /// Class folders; the index is the class.
 const FOLDERS: [&str; 2] = ["NORMAL", "PNEUMONIA"];
 
+/// What the groups are called that file names tell.
+const SERIES: &str = "series";
+
 /// The layout. Whether a pneumonia is bacterial or viral stands in the file name.
 pub struct Kermany;
 
@@ -65,7 +68,7 @@ impl Layout for Kermany {
                             patient,
                             split: folder.split,
                             subject,
-                            groups: vec![],
+                            groups: series_of(&stem).map(|name| (SERIES.into(), name.into())).into_iter().collect(),
                         });
                     }
                     None => {
@@ -113,6 +116,19 @@ fn patient_of(stem: &str) -> String {
     }
 }
 
+/// The series that the file `stem` is of: file names of normal images were given in two ways, those of the others say
+/// the pathogen.
+fn series_of(stem: &str) -> Option<&'static str> {
+    let lower = stem.to_ascii_lowercase();
+    match () {
+        () if lower.starts_with("normal2-im-") => Some("NORMAL2-IM"),
+        () if lower.starts_with("im-") => Some("IM"),
+        () if lower.contains("_bacteria") => Some("bacteria"),
+        () if lower.contains("_virus") => Some("virus"),
+        () => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +139,11 @@ mod tests {
         assert_eq!(patient_of("IM-0115-0001"), "IM-0115");
         assert_eq!(patient_of("NORMAL2-IM-0381-0001-0002"), "NORMAL2-IM-0381");
         assert_eq!(patient_of("chest"), "chest");
+    }
+
+    #[test]
+    fn series_are_read_from_file_names() {
+        let names = ["person12_bacteria_46", "person3_virus_1", "IM-0115-0001", "NORMAL2-IM-0381-0001-0002", "chest"];
+        assert_eq!(names.map(series_of), [Some("bacteria"), Some("virus"), Some("IM"), Some("NORMAL2-IM"), None]);
     }
 }

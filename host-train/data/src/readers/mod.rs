@@ -7,6 +7,8 @@ mod nih;
 mod rsna;
 mod table;
 
+pub(crate) use table::Table;
+
 use crate::dataset::{DatasetError, Unreadable};
 use crate::labels::Classes;
 use crate::{Item, Split, Subject, paths};
@@ -25,6 +27,9 @@ pub struct Reading {
     pub uncertain: Uncertain,
     /// Of a layout, by its name, only images of these classes.
     pub keep: BTreeMap<String, Vec<String>>,
+    /// Images that validate and do not train: the name of groups that the data set has (`series`, `site`), and which of
+    /// them.
+    pub leave_out: BTreeMap<String, Vec<String>>,
 }
 
 /// What becomes of images of which it is uncertain whether they show what is looked for.
@@ -54,6 +59,11 @@ impl Reading {
             }
         }
         Ok(())
+    }
+
+    /// True if images of these `groups`, a name and a value each, do not train.
+    pub fn leaves_out(&self, groups: &[(String, String)]) -> bool {
+        groups.iter().any(|(name, value)| self.leave_out.get(name).is_some_and(|values| values.contains(value)))
     }
 
     /// The names of all classes, for a person.

@@ -4,14 +4,14 @@ use crate::dataset::DatasetError;
 use std::path::{Path, PathBuf};
 
 /// A CSV file, row by row.
-pub(super) struct Table {
+pub(crate) struct Table {
     path: PathBuf,
     names: Vec<String>,
     records: csv::StringRecordsIntoIter<std::fs::File>,
 }
 
 /// A row of a table.
-pub(super) struct Row {
+pub(crate) struct Row {
     record: csv::StringRecord,
     /// Its line in the file, from 1.
     pub line: u64,
