@@ -459,3 +459,67 @@ fn first_image(at: &Path) -> String {
     let files = image_files(&at.join("data/test/PNEUMONIA")).unwrap();
     files[0].display().to_string()
 }
+
+/// Scores of a clinic whose ill and healthy overlap little: so many of each, from a number that differs by sample.
+fn scores(path: &Path, ill: usize, healthy: usize, from: usize) {
+    let mut text = String::from("patient,probability,reference\n");
+    for i in 0..ill + healthy {
+        let is_ill = i < ill;
+        // Nine of ten of the ill are above 0.6, nine of ten of the others below 0.4.
+        let place = (i * 37 % 100) as f64 / 100.0;
+        let likely = if place < 0.9 { 0.6 + place * 0.4 } else { 0.3 + place * 0.2 };
+        let probability = if is_ill { likely } else { 1.0 - likely };
+        text += &format!("p{},{probability:.4},{}\n", from + i, u8::from(is_ill));
+    }
+    std::fs::write(path, text).unwrap();
+}
+
+#[test]
+fn a_site_study_decides_for_one_model_and_every_report_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/../edge-runtime/models/default.hilum");
+    let image = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/phantom-chest.jpeg");
+    scores(&at.join("first.csv"), 200, 200, 0);
+    scores(&at.join("second.csv"), 300, 200, 1000);
+    let study = ["site-study", "--model", model, "--scores", "first.csv", "--prevalence", "0.1", "--site", "Kisumu 2"];
+    let study = [&study[..], &["--sensitivity", "0.85", "--out", "site"]].concat();
+    let report = json("host-train", &[&study[..], &["--confirm-scores", "second.csv", "--json"]].concat(), at);
+    assert_eq!(report["confirmation"]["verdict"], "confirmed", "{report}");
+    let low = report["chosen"]["sensitivity"]["ci95"][0].as_f64().unwrap();
+    assert!(low >= 0.85 && report["chosen"]["missed"]["value"].as_f64().unwrap() < 15.0, "{report}");
+    let intercept = report["profile"]["intercept"].as_f64().unwrap();
+    assert!(intercept < -0.5, "one in ten is ill there, and one in two in the sample: {intercept}");
+    assert!(std::fs::read_to_string(at.join("site/site-study.html")).unwrap().contains("Confirmed"));
+
+    let plain = json("edge-runtime", &["scan", image, "--json"], at);
+    let there = json("edge-runtime", &["scan", image, "--json", "--site", "site/site.toml"], at);
+    assert_eq!((&there["site"]["name"], &plain["site"]), (&"Kisumu 2".into(), &serde_json::Value::Null));
+    assert_eq!(there["threshold"].as_f64(), report["chosen"]["threshold"].as_f64());
+    let logit = |finding: &serde_json::Value| {
+        let p = finding["probability"].as_f64().unwrap();
+        (p / (1.0 - p)).ln()
+    };
+    assert!((logit(&there) - logit(&plain) - intercept).abs() < 1e-3, "{there} {plain}");
+    let text = ok("edge-runtime", &["scan", image, "--site", "site/site.toml"], at);
+    assert!(text.contains("of site Kisumu 2: ") && text.contains("confirmed on 500 radiographs there"), "{text}");
+
+    // Another model, and a sample that says otherwise.
+    let profile = std::fs::read_to_string(at.join("site/site.toml")).unwrap();
+    std::fs::write(at.join("other.toml"), profile.replace("model_digest = \"", "model_digest = \"0")).unwrap();
+    let refused = run("edge-runtime", &["scan", image, "--site", "other.toml"], at);
+    assert_eq!(refused.code, Some(3), "{}", refused.stderr);
+    assert!(refused.stderr.contains("a threshold serves one model alone"), "{}", refused.stderr);
+    let reversed = std::fs::read_to_string(at.join("second.csv")).unwrap();
+    let reversed = reversed.replace(",0\n", ",x\n").replace(",1\n", ",0\n").replace(",x\n", ",1\n");
+    std::fs::write(at.join("second.csv"), reversed).unwrap();
+    std::fs::remove_dir_all(at.join("site")).unwrap();
+    let contradicted = run("host-train", &[&study[..], &["--confirm-scores", "second.csv"]].concat(), at);
+    assert_eq!(contradicted.code, Some(1), "{}", contradicted.stdout);
+    assert!(contradicted.stdout.contains("CONTRADICTED") && !at.join("site/site.toml").exists());
+    let same = run("host-train", &[&study[..], &["--confirm-scores", "first.csv"]].concat(), at);
+    assert!(same.stderr.contains("400 people are in both samples"), "{}", same.stderr);
+    scores(&at.join("first.csv"), 15, 200, 0);
+    let few = run("host-train", &study, at);
+    assert!(few.stderr.contains("15 radiographs of the ill are too few"), "{}", few.stderr);
+}

@@ -365,3 +365,101 @@ fn a_missing_graphics_card_is_said_in_a_sentence() {
     assert_eq!(out.code, Some(1), "{}", out.stderr);
     assert!(out.stderr.contains("--features wgpu") && out.stderr.trim_end().lines().count() == 1, "{}", out.stderr);
 }
+
+/// Two variants of a small recipe.
+const STUDY: &str = "\
+name = 'small'
+base = 'tiny.toml'
+seeds = [1, 2]
+choose = 'mean-shift'
+[[variant]]
+name = 'plain'
+[[variant]]
+name = 'exchange'
+[variant.set.augment]
+histogram_exchange = 0.5
+";
+
+const TINY: &str = "\
+name = 'tiny'
+[input]
+size = 32
+channels = 1
+resize = 'stretch'
+mean = 128
+std = 128
+[network]
+kind = 'cnn'
+channels = [8]
+batch_norm = true
+[train]
+epochs = 2
+batch = 16
+learning_rate = 1e-2
+patience = 2
+[operating_point]
+rule = 'youden'
+";
+
+#[test]
+fn a_study_is_one_table_and_goes_on_where_it_was_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    ok("host-train", &["phantom", "data", "--images", "96"], at);
+    std::fs::write(at.join("tiny.toml"), TINY).unwrap();
+    std::fs::write(at.join("study.toml"), STUDY).unwrap();
+    let study = ["study", "study.toml", "--data", "data", "--out", "out", "-q", "--json"];
+    let before = json("host-train", &[&study[..], &["--table"]].concat(), at);
+    assert_eq!((&before["chosen"], &before["variants"][0]["runs"][0]["outcome"]), (&Value::Null, &"missing".into()));
+    let first = json("host-train", &study, at);
+    let runs = || ["plain", "exchange"].into_iter().flat_map(|v| [1, 2].map(|seed| format!("out/{v}/seed-{seed}")));
+    assert!(runs().all(|run| at.join(&run).join("model.onnx").is_file()));
+    let manifests: Vec<_> = runs().map(|run| std::fs::read(at.join(run).join("manifest.csv")).unwrap()).collect();
+    assert!(manifests.iter().all(|manifest| *manifest == manifests[0]), "all runs have one split");
+    let mean = first["variants"][1]["runs"][1]["outcome"]["judged"]["mean_shift"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&mean) && first["variants"][0]["ensemble"]["plain"].is_number(), "{first}");
+    let scores = std::fs::read(at.join("out/plain/seed-1/scores.json")).unwrap();
+
+    // A run that was lost is trained again to the same scores, and no other is.
+    std::fs::remove_dir_all(at.join("out/plain/seed-1")).unwrap();
+    let untouched = at.join("out/exchange/seed-2/model.onnx");
+    let made = std::fs::metadata(&untouched).unwrap().modified().unwrap();
+    let second = json("host-train", &study, at);
+    assert_eq!(std::fs::read(at.join("out/plain/seed-1/scores.json")).unwrap(), scores);
+    assert_eq!(std::fs::metadata(&untouched).unwrap().modified().unwrap(), made);
+    assert_eq!(second["chosen"], first["chosen"]);
+
+    // A study that was changed does not mix old runs with new ones.
+    std::fs::write(at.join("study.toml"), STUDY.replace("0.5", "0.6")).unwrap();
+    let changed = run("host-train", &study, at);
+    assert_eq!(changed.code, Some(1));
+    assert!(changed.stderr.contains("exchange/seed-1 holds a run of another recipe"), "{}", changed.stderr);
+}
+
+#[test]
+fn a_group_that_is_left_out_does_not_train_and_is_judged() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    ok("host-train", &["phantom", "data", "--images", "96"], at);
+    // Every third of the normal images is of another site.
+    let mut list = String::from("path,label,site\n");
+    for class in ["NORMAL", "PNEUMONIA"] {
+        let folder = std::fs::read_dir(at.join("data/train").join(class)).unwrap();
+        let mut names: Vec<_> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        for (i, name) in names.iter().enumerate() {
+            let site = if class == "NORMAL" && i % 3 == 0 { "south" } else { "north" };
+            list += &format!("data/train/{class}/{name},{class},{site}\n");
+        }
+    }
+    std::fs::write(at.join("sites.csv"), list).unwrap();
+    let recipe = format!("{TINY}[data.leave_out]\nsite = ['south']\n");
+    std::fs::write(at.join("recipe.toml"), &recipe).unwrap();
+    let trained = run("host-train", &["train", "--recipe", "recipe.toml", "--data", "sites.csv", "--out", "run"], at);
+    assert_eq!(trained.code, Some(0), "{}", trained.stderr);
+    assert!(trained.stderr.contains("images do not train: data.leave_out names their groups"), "{}", trained.stderr);
+    std::fs::write(at.join("recipe.toml"), recipe.replace("south", "west")).unwrap();
+    let refused = run("host-train", &["train", "--recipe", "recipe.toml", "--data", "sites.csv", "--out", "two"], at);
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("the group site = \"west\", and no training image is of it"), "{}", refused.stderr);
+}

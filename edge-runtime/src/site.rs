@@ -116,6 +116,12 @@ impl SiteProfile {
         toml::to_string(self).expect("plain data serialises")
     }
 
+    /// Reads the file and checks it.
+    pub fn read(path: &Path) -> Result<SiteProfile, SiteError> {
+        let (profile, _) = SiteProfile::load(path).map_err(|reason| SiteError { path: path.to_owned(), reason })?;
+        Ok(profile)
+    }
+
     /// Reads the file and its SHA-256, and checks it.
     fn load(path: &Path) -> Result<(SiteProfile, String), Reason> {
         let size = std::fs::metadata(path).map_err(Reason::Io)?.len();

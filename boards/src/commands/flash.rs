@@ -9,7 +9,9 @@ use edge_runtime::config::Config;
 use edge_runtime::process::files::{check_outputs, write_atomically};
 use edge_runtime::process::progress::Reporter;
 use edge_runtime::process::{Failure, output};
+use edge_runtime::site::SiteProfile;
 use serde::Serialize;
+use slots::record::SITE_PROFILE;
 use slots::{Block, Disk};
 use std::io::{IsTerminal, Write};
 use std::os::unix::fs::FileTypeExt;
@@ -145,8 +147,8 @@ impl Args {
         application_of(&Disk::open_to_read(&image).context("the image")?)
             .with_context(|| format!("{} is no image of `boards build`", image.display()))?;
         let target = target(to, bytes, self.fixed)?;
-        let settings = self.settings.as_deref().map(settings).transpose()?;
         let description = description(&image)?;
+        let settings = self.settings.as_deref().map(|path| settings(path, description.as_ref())).transpose()?;
         let stamp = Utc::now().format("%Y%m%dT%H%M%S%3fZ");
         let beside = || image.with_file_name(format!("flashed-{stamp}.json"));
         let record = self.record.clone().unwrap_or_else(beside);
@@ -169,11 +171,27 @@ fn description(image: &Path) -> Result<Option<Description>, Failure> {
     }
 }
 
-/// The settings in `path`, refused where the device would refuse them.
-fn settings(path: &Path) -> Result<String, Failure> {
+/// The settings in `path`, refused where the device would refuse them. A site profile that they name goes onto the card
+/// with them, and has to be of the image's model.
+fn settings(path: &Path, description: Option<&Description>) -> Result<String, Failure> {
     let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    Config::parse(&text, path).map_err(Failure::usage)?;
-    Ok(text)
+    let config = Config::parse(&text, path).map_err(Failure::usage)?;
+    let Some(site) = &config.site else { return Ok(text) };
+    let profile = SiteProfile::read(site).map_err(Failure::usage)?;
+    if let Some(description) = description.filter(|description| description.model_digest != profile.model_digest) {
+        return Err(Failure::usage(anyhow!(
+            "site profile {} was made for model {} ({:.12}), and the image has {} ({:.12}): make a study with that one",
+            site.display(),
+            profile.model,
+            profile.model_digest,
+            description.model,
+            description.model_digest
+        )));
+    }
+    let mut table: toml::Table = text.parse().context("settings")?;
+    table.remove("site");
+    table.insert(SITE_PROFILE.into(), toml::Value::try_from(&profile).context("site profile")?);
+    Ok(table.to_string())
 }
 
 /// The disk at `path`; a file stands for one.
@@ -267,5 +285,69 @@ impl Plan {
             description: self.description.clone(),
             statement: edge_runtime::finding::STATEMENT,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use edge_runtime::site::{SCHEMA, Sample};
+
+    fn profile() -> SiteProfile {
+        let sample = Sample {
+            images: 400,
+            patients: 380,
+            positives: 120,
+            sensitivity: 0.975,
+            sensitivity_ci95: [0.95, 0.99],
+            specificity: 0.88,
+            specificity_ci95: [0.84, 0.92],
+        };
+        SiteProfile {
+            schema: SCHEMA,
+            site: "Kisumu East".into(),
+            made: "2026-11-28T12:00:00Z".into(),
+            model: "m".into(),
+            model_digest: "ab".repeat(32),
+            intercept: -1.5,
+            threshold: 0.22,
+            uncertain: Some([0.1, 0.4]),
+            rule: "highest threshold".into(),
+            prevalence: 0.08,
+            chosen_on: sample,
+            confirmed_on: None,
+        }
+    }
+
+    fn description(model_digest: &str) -> Description {
+        Description {
+            board: "b".into(),
+            release: 1,
+            version: "1".into(),
+            bytes: 1,
+            sha256: String::new(),
+            application_bytes: 1,
+            boot_bytes: 1,
+            model: "m".into(),
+            model_digest: model_digest.into(),
+            keys: vec![],
+            limits: String::new(),
+        }
+    }
+
+    #[test]
+    fn a_site_profile_goes_onto_the_card_if_it_is_of_the_images_model() {
+        let dir = tempfile::tempdir().unwrap();
+        let site = dir.path().join("site.toml");
+        let clinic = dir.path().join("clinic.toml");
+        std::fs::write(&site, profile().to_toml()).unwrap();
+        std::fs::write(&clinic, format!("language = \"sw\"\nsite = {site:?}\n")).unwrap();
+        let text = settings(&clinic, Some(&description(&"ab".repeat(32)))).unwrap();
+        let table: toml::Table = text.parse().unwrap();
+        assert_eq!((table["language"].as_str(), table.get("site")), (Some("sw"), None));
+        let there: SiteProfile = table[SITE_PROFILE].clone().try_into().unwrap();
+        assert_eq!(there, profile());
+        let other = settings(&clinic, Some(&description(&"cd".repeat(32)))).unwrap_err().to_string();
+        assert!(other.contains("make a study with that one"), "{other}");
     }
 }

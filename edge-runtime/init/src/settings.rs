@@ -5,23 +5,35 @@ use crate::say;
 use crate::system::{APPLICATION, DATA};
 use anyhow::Context;
 use slots::Disk;
-use slots::record::CLINIC;
+use slots::record::{CLINIC, SITE_PROFILE};
 use std::path::{Path, PathBuf};
 
 /// Where it is written.
 const PATH: &str = "/run/hilum/edge-runtime.toml";
 
+/// Where the site profile is, if the clinic has one.
+const SITE: &str = "/run/hilum/site.toml";
+
+/// What the application is given.
+struct Merged {
+    settings: String,
+    site_profile: Option<String>,
+}
+
 /// Writes the configuration; its path.
 pub fn write(card: &Disk, is_emulated: bool, has_model: bool) -> anyhow::Result<PathBuf> {
     let clinic: Option<String> = CLINIC.read(card);
-    let text = merged(clinic.as_deref().unwrap_or_default(), is_emulated, has_model);
-    std::fs::write(PATH, text).with_context(|| format!("{PATH} cannot be written"))?;
+    let merged = merged(clinic.as_deref().unwrap_or_default(), is_emulated, has_model);
+    if let Some(profile) = &merged.site_profile {
+        std::fs::write(SITE, profile).with_context(|| format!("{SITE} cannot be written"))?;
+    }
+    std::fs::write(PATH, merged.settings).with_context(|| format!("{PATH} cannot be written"))?;
     Ok(PATH.into())
 }
 
 /// What the clinic set, with what the card decides over it. Text that is no TOML was refused when the card was
 /// written; here it is said and left out, so that the device still starts.
-fn merged(clinic: &str, is_emulated: bool, has_model: bool) -> String {
+fn merged(clinic: &str, is_emulated: bool, has_model: bool) -> Merged {
     let mut table: toml::Table = clinic.parse().unwrap_or_else(|e| {
         say!("the clinic's settings are not understood, and left out: {e}");
         toml::Table::new()
@@ -33,6 +45,15 @@ fn merged(clinic: &str, is_emulated: bool, has_model: bool) -> String {
     table.remove("model");
     if has_model {
         table.insert("model".into(), within(APPLICATION, "model.hilum"));
+    }
+    // A path of the machine that wrote the card means nothing here.
+    table.remove("site");
+    let site_profile = match table.remove(SITE_PROFILE) {
+        Some(toml::Value::Table(profile)) => Some(profile.to_string()),
+        _ => None,
+    };
+    if site_profile.is_some() {
+        table.insert("site".into(), SITE.into());
     }
     let mut section = |name: &str| match table.remove(name) {
         Some(toml::Value::Table(section)) => section,
@@ -47,7 +68,7 @@ fn merged(clinic: &str, is_emulated: bool, has_model: bool) -> String {
     findings.insert("key".into(), within(DATA, "clinic.key"));
     table.insert("inbox".into(), inbox.into());
     table.insert("findings".into(), findings.into());
-    table.to_string()
+    Merged { settings: table.to_string(), site_profile }
 }
 
 #[cfg(test)]
@@ -58,12 +79,24 @@ mod tests {
     fn the_clinic_sets_and_the_card_decides() {
         let text =
             merged("language = \"fr\"\nboard = \"host\"\n[findings]\nkeep_mib = 3\nfolder = \"/x\"\n", false, true);
-        let table: toml::Table = text.parse().unwrap();
+        let table: toml::Table = text.settings.parse().unwrap();
         assert_eq!(table["language"].as_str(), Some("fr"));
         assert_eq!(table["board"].as_str(), Some("/app/board.toml"));
         assert_eq!(table["model"].as_str(), Some("/app/model.hilum"));
         assert_eq!(table["findings"]["keep_mib"].as_integer(), Some(3));
         assert_eq!(table["findings"]["folder"].as_str(), Some("/data/findings"));
-        assert!(merged("language =", true, false).contains("board-emulated.toml"));
+        assert!(text.site_profile.is_none() && table.get("site").is_none());
+        assert!(merged("language =", true, false).settings.contains("board-emulated.toml"));
+    }
+    #[test]
+    fn the_site_profile_is_a_file_of_its_own() {
+        let clinic = "policy = \"refuse\"\nsite = \"/home/a/site.toml\"\n[site_profile]\nsite = \"Kisumu\"\n\
+                      schema = 1\n[site_profile.chosen_on]\nimages = 3\n";
+        let merged = merged(clinic, false, false);
+        let settings: toml::Table = merged.settings.parse().unwrap();
+        assert_eq!((settings["site"].as_str(), settings["policy"].as_str()), (Some(super::SITE), Some("refuse")));
+        assert!(settings.get("site_profile").is_none());
+        let profile: toml::Table = merged.site_profile.unwrap().parse().unwrap();
+        assert_eq!(profile["chosen_on"]["images"].as_integer(), Some(3));
     }
 }

@@ -32,6 +32,9 @@ pub const STATE: Record = Record { copies: [4 << 20, 8 << 20], format: 1 };
 /// What a clinic set when the card was written.
 pub const CLINIC: Record = Record { copies: [5 << 20, 9 << 20], format: 1 };
 
+/// In what the clinic set, the table that holds its site profile: a card has no place for a file of the clinic's.
+pub const SITE_PROFILE: &str = "site_profile";
+
 /// Why a record is not written.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {

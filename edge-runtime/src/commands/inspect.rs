@@ -8,6 +8,7 @@ use crate::model::calibration::{Calibration, Profile};
 use crate::model::contract::{Activation, InputContract, OperatingPoint, Provenance};
 use crate::network::{Network, Node};
 use crate::process::{Failure, Process, output};
+use crate::site::SiteId;
 use serde::Serialize;
 use std::path::PathBuf;
 
@@ -36,6 +37,8 @@ struct Report<'a> {
     bytes: usize,
     /// The public key that it is signed with.
     signer: Option<&'a str>,
+    /// The site profile that decides.
+    site: Option<&'a SiteId>,
     input: &'a InputContract,
     labels: &'a [String],
     positive: u32,
@@ -85,6 +88,7 @@ impl<'a> Report<'a> {
             digest: &model.digest,
             bytes: model.size,
             signer: model.signer.as_deref(),
+            site: model.site.as_ref(),
             input: &contract.input,
             labels: &contract.labels,
             positive: contract.positive,
@@ -130,6 +134,9 @@ fn text(report: &Report, positive_label: &str) -> String {
     row("format", format!("{}, {:.1} KiB", report.format, report.bytes as f64 / 1024.0));
     row("digest", report.digest.to_owned());
     row("signature", report.signer.map_or("none".into(), |key| format!("of the public key {key}")));
+    if let Some(site) = report.site {
+        row("site", site.in_words());
+    }
     row(
         "input",
         format!(

@@ -79,7 +79,10 @@ pub fn model(model: &Model, again: impl Fn(&Compute) -> Result<Model, crate::mod
         Some(_) => "gives what the reference gives",
     };
     match (model.infer(&frame), reference.infer(&frame)) {
-        (Ok(a), Ok(b)) if a.logits == b.logits => outcome(true, format!("{name} {:.8} {compared}", model.digest)),
+        (Ok(a), Ok(b)) if a.logits == b.logits => {
+            let site = model.site.as_ref().map_or(String::new(), |site| format!(", site {}", site.name));
+            outcome(true, format!("{name} {:.8}{site} {compared}", model.digest))
+        }
         (Ok(_), Ok(_)) => outcome(false, format!("{name} does not give what the reference gives: {advice}")),
         (Err(e), _) | (_, Err(e)) => outcome(false, format!("{name} failed ({e}): {advice}")),
     }

@@ -5,9 +5,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use chrono::Utc;
 use data::bootstrap::intervals;
 use data::calibration::uncertain;
-use data::curves::{curve, reliability};
+use data::curves::curve;
 use data::metrics::Metrics;
-use data::site::{Goal, Plan, Row, Scored, Verdict, choose, intercept, plan, read_scores, rows, thresholds, verdict};
+use data::site::{
+    Goal, Plan, Row, Scored, Verdict, choose, intercept, plan, read_scores, reliability, rows, thresholds, verdict,
+};
 use data::{Classes, Dataset, Item, Reading, Split, evaluation, frames};
 use edge_runtime::engine::Compute;
 use edge_runtime::finding::STATEMENT;
@@ -95,7 +97,7 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     if let Some(second) = &second {
         apart(&first, second)?;
     }
-    let before = reliability(&first.scored.probabilities, &first.scored.truths);
+    let before = reliability(&first.scored, goal);
     let added = intercept(&first.scored, goal);
     model.contract.calibration.intercept = added;
     [Some(&mut first), second.as_mut()].into_iter().flatten().for_each(|sample| sample.add(added));
@@ -118,7 +120,7 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
         rows: all,
         curve: curve(&first.scored.probabilities, &first.scored.truths),
         before,
-        after: reliability(&first.scored.probabilities, &first.scored.truths),
+        after: reliability(&first.scored, goal),
         remarks: first.remarks.clone(),
     };
     std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;

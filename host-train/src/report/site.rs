@@ -91,7 +91,7 @@ impl Confirmation {
     }
 }
 
-const HEAD: [&str; 8] = ["", "threshold", "sensitivity", "specificity", "PPV", "NPV", "referred", "missed"];
+const HEAD: [&str; 8] = ["", "threshold", "sensitivity", "specificity", "missed", "referred", "PPV", "NPV"];
 
 fn interval(estimate: &Estimate, digits: usize) -> String {
     let Estimate { value, ci95: [low, high] } = estimate;
@@ -99,16 +99,17 @@ fn interval(estimate: &Estimate, digits: usize) -> String {
 }
 
 fn cells(name: &str, row: &Row) -> Vec<String> {
-    let predictive = |estimate: &Option<Estimate>| estimate.as_ref().map_or("–".into(), |e| interval(e, 3));
+    let predictive =
+        |estimate: &Option<Estimate>, digits: usize| estimate.as_ref().map_or("–".into(), |e| interval(e, digits));
     vec![
         name.to_owned(),
         format!("{:.3}", row.threshold),
         interval(&row.sensitivity, 3),
         interval(&row.specificity, 3),
-        predictive(&row.ppv),
-        predictive(&row.npv),
-        interval(&row.referred, 0),
         interval(&row.missed, 1),
+        interval(&row.referred, 0),
+        predictive(&row.ppv, 2),
+        predictive(&row.npv, 3),
     ]
 }
 

@@ -12,7 +12,7 @@ mod scores;
 
 pub use interval::wilson;
 pub use plan::{Plan, PlanError, plan};
-pub use rows::{ChooseError, Estimate, Row, Verdict, choose, intercept, rows, thresholds, verdict};
+pub use rows::{ChooseError, Estimate, Row, Verdict, choose, intercept, reliability, rows, thresholds, verdict};
 pub use scores::read_scores;
 
 /// What a clinic wants.

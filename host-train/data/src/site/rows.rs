@@ -4,7 +4,7 @@ use super::interval::wilson;
 use super::plan::fewest_positives;
 use super::{Goal, Scored};
 use crate::bootstrap::samples;
-use crate::curves::curve;
+use crate::curves::{Bin, curve};
 use serde::Serialize;
 
 /// Thresholds that are looked at, at most, evenly by rank.
@@ -256,6 +256,27 @@ pub fn intercept(scored: &Scored, goal: Goal) -> f32 {
     ((low + high) / 2.0) as f32
 }
 
+/// Ten bins of equally many radiographs by probability, with the means that the clinic would see: in the sample the ill
+/// may be more.
+pub fn reliability(scored: &Scored, goal: Goal) -> Vec<Bin> {
+    const BINS: usize = 10;
+    let positives = scored.positives();
+    let weights = [
+        (1.0 - goal.prevalence) / (scored.truths.len() - positives).max(1) as f64,
+        goal.prevalence / positives.max(1) as f64,
+    ];
+    let weight = |i: &usize| weights[usize::from(scored.truths[*i])];
+    let mut order: Vec<usize> = (0..scored.truths.len()).collect();
+    order.sort_by(|a, b| scored.probabilities[*a].total_cmp(&scored.probabilities[*b]));
+    let bin = |members: &[usize]| {
+        let sum: f64 = members.iter().map(weight).sum();
+        let ill: f64 = members.iter().filter(|i| scored.truths[**i]).map(weight).sum();
+        let said: f64 = members.iter().map(|i| weight(i) * f64::from(scored.probabilities[*i])).sum();
+        Bin { images: members.len(), probability: said / sum, observed: ill / sum }
+    };
+    order.chunks(order.len().div_ceil(BINS).max(1)).map(bin).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -340,6 +361,23 @@ mod tests {
         // Fewer ill people: probabilities are lower.
         assert!(intercept(&scored, GOAL) < same - 1.0);
         assert_eq!(intercept(&Scored { truths: vec![true; 20_000], ..scored }, GOAL), 0.0);
+    }
+
+    #[test]
+    fn with_the_intercept_probabilities_are_those_of_the_clinic() {
+        let mut scored = scored(20_000, 1.2);
+        let added = f64::from(intercept(&scored, GOAL));
+        let move_by = |p: f32| {
+            let p = f64::from(p);
+            (1.0 / (1.0 + (-((p / (1.0 - p)).ln() + added)).exp())) as f32
+        };
+        let far = |scored: &Scored| {
+            let bins = reliability(scored, GOAL);
+            bins.iter().map(|bin| (bin.probability - bin.observed).abs()).fold(0.0, f64::max)
+        };
+        assert!(far(&scored) > 0.3);
+        scored.probabilities = scored.probabilities.iter().map(|p| move_by(*p)).collect();
+        assert!(far(&scored) < 0.05, "{}", far(&scored));
     }
 
     #[test]
