@@ -91,7 +91,8 @@ impl SiteId {
 #[error("site profile {path} {reason}")]
 pub struct SiteError {
     path: PathBuf,
-    reason: Reason,
+    // Boxed: it is in every error of a model.
+    reason: Box<Reason>,
 }
 
 /// The reason in a [`SiteError`].
@@ -104,8 +105,8 @@ enum Reason {
     #[error("makes no sense: {0}")]
     Value(String),
     #[error(
-        "was made for model {made} ({made_digest:.12}), and this is {given} ({given_digest:.12}): a threshold serves one \
-         model alone; make a study with this one"
+        "was made for model {made} ({made_digest:.12}), and this is {given} ({given_digest:.12}): a threshold serves \
+         one model alone; make a study with this one"
     )]
     OtherModel { made: String, made_digest: String, given: String, given_digest: String },
 }
@@ -118,7 +119,8 @@ impl SiteProfile {
 
     /// Reads the file and checks it.
     pub fn read(path: &Path) -> Result<SiteProfile, SiteError> {
-        let (profile, _) = SiteProfile::load(path).map_err(|reason| SiteError { path: path.to_owned(), reason })?;
+        let (profile, _) =
+            SiteProfile::load(path).map_err(|reason| SiteError { path: path.to_owned(), reason: reason.into() })?;
         Ok(profile)
     }
 
@@ -192,7 +194,7 @@ impl Sample {
 /// Lets the profile in `path` decide what `model` finds from now on. Its named operating points go: they are of another
 /// population.
 pub fn apply(path: &Path, model: &mut Model) -> Result<(), SiteError> {
-    let refused = |reason| SiteError { path: path.to_owned(), reason };
+    let refused = |reason: Reason| SiteError { path: path.to_owned(), reason: reason.into() };
     let (profile, digest) = SiteProfile::load(path).map_err(refused)?;
     if profile.model_digest != model.digest {
         return Err(refused(Reason::OtherModel {

@@ -24,8 +24,8 @@ use std::process::ExitCode;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the work failed, a run of a study failed, a second sample contradicts a site study, or prepare, shortcuts, evaluate and report left files out: the message says
-     which, and what to do
+  1  the work failed, a run of a study failed, a second sample contradicts a site study, or prepare, shortcuts, evaluate
+     and report left files out: the message says which, and what to do
   2  the command line was not understood
 
 HILUM_KERNEL=NAME forces one of the integer kernels (see `edge-runtime inspect`).";

@@ -1,10 +1,12 @@
 //! `host-train shortcuts`.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use data::metrics::printed;
-use data::shortcuts::{Labelled, Shortcut, shortcuts};
+use data::readers::list;
+use data::shortcuts::{Labelled, Shortcut, conflicts, shortcuts};
 use data::{Dataset, Item, Reading, Split, frames};
 use edge_runtime::image::{GreyPlane, Radiograph};
+use edge_runtime::process::files::{may_replace, write_atomically};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
 use serde::Serialize;
@@ -22,6 +24,10 @@ pub struct Args {
     /// Seed of the split, for a folder
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Write the validation images that the rule of all numbers puts into the other class as a list, to judge models
+    /// on: `evaluate --data FILE --split all`
+    #[arg(long, value_name = "FILE.csv")]
+    conflicts: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -40,9 +46,12 @@ struct Report {
 struct Side {
     frames: Vec<GreyPlane>,
     labels: Vec<usize>,
+    /// Which items of the data set they are.
+    items: Vec<usize>,
 }
 
 pub fn run(args: Args, progress: Reporter) -> Result<u8> {
+    args.conflicts.iter().try_for_each(|path| may_replace(path, list::HEAD))?;
     let listed = |done, of| progress.step("reading the data set", done, of, "");
     let mut dataset = Dataset::open(&args.data, &Reading::default(), args.seed, listed)?;
     dataset.require(Split::Train)?;
@@ -58,15 +67,21 @@ pub fn run(args: Args, progress: Reporter) -> Result<u8> {
         let side = if item.split == Split::Train { &mut train } else { &mut validation };
         side.frames.push(frame);
         side.labels.push(item.label);
+        side.items.push(i);
     }
     let [train_truths, truths] = [&train, &validation].map(|side| dataset.labels.truths(side.labels.iter().copied()));
-    let found = shortcuts(
-        &Labelled { frames: &train.frames, truths: &train_truths },
-        &Labelled { frames: &validation.frames, truths: &truths },
-    );
-    let Some(found) = found else {
+    let train_side = Labelled { frames: &train.frames, truths: &train_truths };
+    let validation_side = Labelled { frames: &validation.frames, truths: &truths };
+    let Some(found) = shortcuts(&train_side, &validation_side) else {
         bail!("{}: a class is missing on one side of the split", args.data[0].display());
     };
+    if let Some(path) = &args.conflicts {
+        let conflicts = conflicts(&train_side, &validation_side).unwrap_or_default();
+        let chosen = validation.items.iter().zip(conflicts).filter(|(_, is_conflict)| *is_conflict);
+        let items: Vec<&Item> = chosen.map(|(i, _)| &dataset.items[*i]).collect();
+        write_atomically(path, list::write(&dataset, &items).as_bytes())
+            .with_context(|| format!("{}", path.display()))?;
+    }
     let report =
         Report { train_images: train.frames.len(), validation_images: validation.frames.len(), shortcuts: found };
     drop(progress);

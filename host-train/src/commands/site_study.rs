@@ -34,8 +34,8 @@ pub struct Args {
     /// The .hilum or .onnx model that the clinic will use; the profile serves this file alone
     #[arg(long)]
     model: PathBuf,
-    /// The clinic's radiographs with the reference standard: a folder as published, a list of images as CSV (path, label,
-    /// patient, …), or a manifest of `prepare`; given several times, all are one sample
+    /// The clinic's radiographs with the reference standard: a folder as published, a list of images as CSV (path,
+    /// label, patient, …), or a manifest of `prepare`; given several times, all are one sample
     #[arg(long, value_name = "DATA", required_unless_present_any = ["scores", "plan"], conflicts_with = "scores")]
     data: Vec<PathBuf>,
     /// Instead of radiographs: what this model said of them, as CSV with the columns probability, reference and patient
@@ -83,20 +83,84 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
         bail!("--out and --site are missing");
     };
     check_name(site).map_err(|reason| anyhow!("--{reason}"))?;
-    let [profile_path, page_path, json_path] =
-        ["site.toml", "site-study.html", "site-study.json"].map(|name| out.join(name));
-    may_replace(&profile_path, "schema = ")?;
-    may_replace(&page_path, HTML_HEAD)?;
-    may_replace(&json_path, "{")?;
-    let mut first = sample(&args.data, args.scores.as_deref(), &model, &progress)?;
+    let outputs = Outputs::in_folder(out)?;
+    let first = sample(&args.data, args.scores.as_deref(), &model, &progress)?;
     let has_second = !args.confirm.is_empty() || args.confirm_scores.is_some();
-    let mut second = match has_second {
+    let second = match has_second {
         true => Some(sample(&args.confirm, args.confirm_scores.as_deref(), &model, &progress)?),
         false => None,
     };
     if let Some(second) = &second {
         apart(&first, second)?;
     }
+    let expected = expected(&args, &model);
+    let study = study(site, &mut model, Question { goal, expected }, first, second)?;
+    std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
+    outputs.write(&study)?;
+    drop(progress);
+    let is_contradicted = study.is_contradicted();
+    let profile = outputs.profile.display();
+    let next = match is_contradicted {
+        true => String::new(),
+        false => format!("\nNext: edge-runtime scan --model {} --site {profile} IMAGE", args.model.display()),
+    };
+    match args.json {
+        true => output::json(&study, true)?,
+        false => {
+            output::line(format!("{}\npage: {}{next}\n{STATEMENT}", study.text(), outputs.page.display()))?;
+        }
+    }
+    Ok(u8::from(is_contradicted))
+}
+
+/// Where a study goes.
+struct Outputs {
+    profile: PathBuf,
+    page: PathBuf,
+    json: PathBuf,
+}
+
+impl Outputs {
+    /// In `folder`; refused if something else is there under their names.
+    fn in_folder(folder: &Path) -> Result<Outputs> {
+        let [profile, page, json] = ["site.toml", "site-study.html", "site-study.json"].map(|name| folder.join(name));
+        may_replace(&profile, "schema = ")?;
+        may_replace(&page, HTML_HEAD)?;
+        may_replace(&json, "{")?;
+        Ok(Outputs { profile, page, json })
+    }
+
+    /// Writes `study`; a profile that a second sample contradicts is none, and one of before goes.
+    fn write(&self, study: &SiteStudy) -> Result<()> {
+        let page = study.page();
+        let json = serde_json::to_string_pretty(study).context("the study")?;
+        let profile = study.profile.to_toml();
+        let mut files: Vec<(&Path, &[u8])> = vec![(&self.page, page.as_bytes()), (&self.json, json.as_bytes())];
+        match study.is_contradicted() {
+            true if self.profile.exists() => std::fs::remove_file(&self.profile)?,
+            true => {}
+            false => files.push((&self.profile, profile.as_bytes())),
+        }
+        write_together(&files).map_err(|(path, e)| anyhow!("{}: {e}", path.display()))
+    }
+}
+
+/// What is asked of a model.
+struct Question {
+    goal: Goal,
+    /// The sensitivity and specificity to plan with.
+    expected: Option<[f64; 2]>,
+}
+
+/// The study of `model` at `site`: the intercept and the threshold by the `first` sample, tried on the `second`.
+fn study(
+    site: &str,
+    model: &mut Model,
+    question: Question,
+    mut first: Rated,
+    mut second: Option<Rated>,
+) -> Result<SiteStudy> {
+    let goal = question.goal;
     let before = reliability(&first.scored, goal);
     let added = intercept(&first.scored, goal);
     model.contract.calibration.intercept = added;
@@ -109,10 +173,10 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
         let row = at(second, chosen.threshold);
         Confirmation { sample: second.figures(chosen.threshold), verdict: verdict(&row, goal), row }
     });
-    let study = SiteStudy {
-        profile: profile(site, &model, goal, &first, &chosen, confirmation.as_ref()),
+    Ok(SiteStudy {
+        profile: profile(site, model, goal, &first, &chosen, confirmation.as_ref()),
         goal,
-        plan: expected(&args, &model).and_then(|expected| plan(goal, expected).ok()),
+        plan: question.expected.and_then(|expected| plan(goal, expected).ok()),
         sample: first.figures(chosen.threshold),
         own: at(&first, own_threshold),
         chosen,
@@ -121,32 +185,8 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
         curve: curve(&first.scored.probabilities, &first.scored.truths),
         before,
         after: reliability(&first.scored, goal),
-        remarks: first.remarks.clone(),
-    };
-    std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
-    let is_contradicted = study.confirmation.as_ref().is_some_and(|c| c.verdict == Verdict::Contradicted);
-    let page = study.page();
-    let json = serde_json::to_string_pretty(&study).context("the study")?;
-    let profile = study.profile.to_toml();
-    let mut files: Vec<(&Path, &[u8])> = vec![(&page_path, page.as_bytes()), (&json_path, json.as_bytes())];
-    if !is_contradicted {
-        files.push((&profile_path, profile.as_bytes()));
-    }
-    write_together(&files).map_err(|(path, e)| anyhow!("{}: {e}", path.display()))?;
-    drop(progress);
-    match args.json {
-        true => output::json(&study, true)?,
-        false => {
-            let next = format!(
-                "Next: edge-runtime scan --model {} --site {} IMAGE",
-                args.model.display(),
-                profile_path.display()
-            );
-            let next = if is_contradicted { String::new() } else { format!("\n{next}") };
-            output::line(format!("{}\npage: {}{next}\n{STATEMENT}", study.text(), page_path.display()))?;
-        }
-    }
-    Ok(u8::from(is_contradicted))
+        remarks: first.remarks,
+    })
 }
 
 /// What the clinic wants, checked.
@@ -240,7 +280,8 @@ fn sample(data: &[PathBuf], scores: Option<&Path>, model: &Model, progress: &Rep
             files: HashSet::new(),
             outside: None,
             remarks: vec![format!(
-                "{} was taken as it is: that its probabilities are this model's, without an intercept, was not checked.",
+                "{} was taken as it is: that its probabilities are this model's, without an intercept, was not \
+                 checked.",
                 path.display()
             )],
         },
@@ -263,8 +304,8 @@ fn rated(data: &[PathBuf], classes: Classes, model: &Model, progress: &Reporter)
     let loaded = frames::load(&mut dataset, &Split::ALL, decoded, frame)?;
     if dataset.digest() == model.contract.provenance.data_digest {
         bail!(
-            "{}: the model was trained on these radiographs, and tells nothing about a clinic by them: give the clinic's \
-             own",
+            "{}: the model was trained on these radiographs, and tells nothing about a clinic by them: give the \
+             clinic's own",
             data[0].display()
         );
     }

@@ -25,8 +25,8 @@ const FITTED: usize = 20_000;
 pub struct Args {
     /// The study's file: a base recipe, variants, seeds, and by which figure it chooses (docs/studies.md)
     study: PathBuf,
-    /// A data folder as published, a list of images as CSV, or a manifest of `prepare`; given several times, all are one
-    /// data set. Every run has the same split of it
+    /// A data folder as published, a list of images as CSV, or a manifest of `prepare`; given several times, all are
+    /// one data set. Every run has the same split of it
     #[arg(long, required = true)]
     data: Vec<PathBuf>,
     /// Folder of the study: a folder a run, and the table. The same command goes on with a study that was stopped
@@ -219,7 +219,7 @@ fn conflicting(dataset: &Dataset, items: &[usize], frames: &FrameStore) -> Resul
     Ok(val.iter().zip(found).filter(|(_, is_conflict)| *is_conflict).map(|(i, _)| item(i).file.clone()).collect())
 }
 
-/// Validation images of groups that some variant of `plan` leaves out, with all images of classes that none of them has.
+/// Validation images of groups that some variant of `plan` leaves out, with all images of classes that they lack.
 fn left_out(dataset: &Dataset, plan: &Plan) -> HashSet<String> {
     let readings: Vec<&Reading> = plan.variants.iter().map(|variant| &variant.runs[0].recipe.data).collect();
     let val = dataset.of(Split::Val);

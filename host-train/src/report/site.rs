@@ -114,6 +114,11 @@ fn cells(name: &str, row: &Row) -> Vec<String> {
 }
 
 impl SiteStudy {
+    /// True if the second sample says that the threshold misses too many.
+    pub fn is_contradicted(&self) -> bool {
+        self.confirmation.as_ref().is_some_and(|confirmation| confirmation.verdict == Verdict::Contradicted)
+    }
+
     /// Named rows, and of `of` rows so many as are asked for, from high to low.
     fn table(&self, shown: usize) -> Vec<Vec<String>> {
         let step = self.rows.len().div_ceil(shown).max(1);
@@ -230,10 +235,10 @@ impl SiteStudy {
 
 fn note(goal: Goal) -> String {
     format!(
-        "Referred and missed: of 1,000 people of whom {:.0} are ill; missed are ill and not called so. Intervals are of \
-         95 %: of sensitivity and specificity the wider of {} samples of patients and of Wilson's; what follows from both \
-         is at the ends of both at once. Thresholds and probabilities contain the intercept. Every threshold is in \
-         site-study.json.",
+        "Missed and referred: of 1,000 people of whom {:.0} are ill; missed are ill and not called so. Intervals are \
+         of 95 %: of sensitivity and specificity the wider of {} samples of patients and of Wilson's; what follows \
+         from both is at the ends of both at once. Thresholds and probabilities contain the intercept. Every threshold \
+         is in site-study.json.",
         goal.prevalence * 1e3,
         data::bootstrap::SAMPLES
     )

@@ -73,7 +73,7 @@ pub fn load(options: &mut Options, input: &InputContract, progress: &impl Progre
     Ok(Material { train: split(train_frames, &train), val: split(val_frames, &val) })
 }
 
-/// Refused if `reading` leaves out groups that no training image is of: a name that is mistyped would leave out nothing.
+/// Refused if `reading` leaves out groups that no training image is of: a mistyped name would leave out nothing.
 fn require_groups(dataset: &Dataset, reading: &Reading) -> Result<(), TrainError> {
     let train = dataset.of(Split::Train);
     for (name, values) in &reading.leave_out {

@@ -4,7 +4,7 @@
 use super::table::{Row, Table};
 use super::{Entry, Listing, Reading, age_days, sex, view};
 use crate::dataset::{DatasetError, Unreadable};
-use crate::{Split, Subject};
+use crate::{Dataset, Item, Split, Subject};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -12,6 +12,21 @@ use std::path::Path;
 pub(super) const NAME: &str = "list";
 
 const KNOWN: [&str; 7] = ["path", "label", "patient", "split", "age", "sex", "view"];
+
+/// What a list that [`write`] makes begins with.
+pub const HEAD: &str = "path,label,patient\n";
+
+/// A list of `items` of `dataset`, to be read as data again wherever it lies.
+pub fn write(dataset: &Dataset, items: &[&Item]) -> String {
+    let mut writer = csv::Writer::from_writer(HEAD.as_bytes().to_vec());
+    for item in items {
+        let path = dataset.path(item).to_string_lossy().into_owned();
+        let row = [path.as_str(), &dataset.labels.names()[item.label], &item.patient];
+        // Into memory: nothing can go wrong.
+        let _ = writer.write_record(row);
+    }
+    String::from_utf8_lossy(&writer.into_inner().unwrap_or_default()).into_owned()
+}
 
 pub(super) fn read(path: &Path, reading: &Reading) -> Result<Listing, DatasetError> {
     let root = path.parent().unwrap_or(Path::new(""));

@@ -2,7 +2,7 @@
 
 mod chexpert;
 mod kermany;
-mod list;
+pub mod list;
 mod nih;
 mod rsna;
 mod table;

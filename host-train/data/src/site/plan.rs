@@ -33,8 +33,8 @@ pub struct Plan {
 pub enum PlanError {
     /// The model is not expected to reach the goal.
     #[error(
-        "no study can show a sensitivity of at least {goal} of a model from which {expected} is expected: aim lower, or \
-         expect more with reason"
+        "no study can show a sensitivity of at least {goal} of a model from which {expected} is expected: aim lower, \
+         or expect more with reason"
     )]
     Unreachable {
         /// What the clinic wants.

@@ -52,8 +52,8 @@ pub struct Row {
 pub enum ChooseError {
     /// Too few radiographs of the ill.
     #[error(
-        "{found} radiographs of the ill are too few: even a model that misses none needs {needed} to show a sensitivity \
-         of at least {goal}"
+        "{found} radiographs of the ill are too few: even a model that misses none needs {needed} to show a \
+         sensitivity of at least {goal}"
     )]
     FewPositives {
         /// How many there are.
@@ -65,7 +65,8 @@ pub enum ChooseError {
     },
     /// Too few radiographs of others.
     #[error(
-        "{found} radiographs of people who are not ill are too few to say how many are called ill: at least {FEWEST_NEGATIVES}"
+        "{found} radiographs of people who are not ill are too few to say how many are called ill: at least \
+         {FEWEST_NEGATIVES}"
     )]
     FewNegatives {
         /// How many there are.

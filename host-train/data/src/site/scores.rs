@@ -1,5 +1,5 @@
-//! Scores of a clinic as CSV: `probability` and `reference` (or `label`), and `patient` if it is there. Any other column
-//! is passed over.
+//! Scores of a clinic as CSV: `probability` and `reference` (or `label`), and `patient` if it is there. Any other
+//! column is passed over.
 
 use super::Scored;
 use crate::dataset::DatasetError;
