@@ -378,6 +378,10 @@ name = 'plain'
 name = 'exchange'
 [variant.set.augment]
 histogram_exchange = 0.5
+[[variant]]
+name = 'taught'
+teachers = 'plain'
+set.distillation.share = 0.7
 ";
 
 const TINY: &str = "\
@@ -412,10 +416,14 @@ fn a_study_is_one_table_and_goes_on_where_it_was_stopped() {
     let before = json("host-train", &[&study[..], &["--table"]].concat(), at);
     assert_eq!((&before["chosen"], &before["variants"][0]["runs"][0]["outcome"]), (&Value::Null, &"missing".into()));
     let first = json("host-train", &study, at);
-    let runs = || ["plain", "exchange"].into_iter().flat_map(|v| [1, 2].map(|seed| format!("out/{v}/seed-{seed}")));
+    let runs =
+        || ["plain", "exchange", "taught"].into_iter().flat_map(|v| [1, 2].map(|seed| format!("out/{v}/seed-{seed}")));
     assert!(runs().all(|run| at.join(&run).join("model.onnx").is_file()));
     let manifests: Vec<_> = runs().map(|run| std::fs::read(at.join(run).join("manifest.csv")).unwrap()).collect();
     assert!(manifests.iter().all(|manifest| *manifest == manifests[0]), "all runs have one split");
+    let inspected = json("edge-runtime", &["inspect", "out/taught/seed-1/model.onnx", "--json"], at);
+    let history = inspected["provenance"]["history"].as_array().unwrap();
+    assert!(history.len() == 2 && history[0].as_str().unwrap().starts_with("taught by tiny-plain ("), "{history:?}");
     let mean = first["variants"][1]["runs"][1]["outcome"]["judged"]["mean_shift"].as_f64().unwrap();
     assert!((0.0..=1.0).contains(&mean) && first["variants"][0]["ensemble"]["plain"].is_number(), "{first}");
     let scores = std::fs::read(at.join("out/plain/seed-1/scores.json")).unwrap();

@@ -86,7 +86,7 @@ pub fn main() -> ExitCode {
             Command::Prepare(args) => return Ok(prepare::run(args, reporter)?),
             Command::Shortcuts(args) => return Ok(shortcuts::run(args, reporter)?),
             Command::Train(args) => train::run(args, &compute, reporter)?,
-            Command::Study(args) => return Ok(study::run(args, reporter)?),
+            Command::Study(args) => return Ok(study::run(args, &compute, reporter)?),
             Command::SiteStudy(args) => return Ok(site_study::run(args, &compute, reporter)?),
             Command::Evaluate(args) => return Ok(evaluate::run(args, &compute, reporter)?),
             Command::Recipes(args) => recipes::run(&args)?,

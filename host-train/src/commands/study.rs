@@ -5,12 +5,13 @@ use crate::network::Operators;
 use crate::report::{columns, comparison};
 use crate::study::{Figures, Outcome, Plan, PlannedRun, RunOutcome, Subsets, Table};
 use crate::trained::TrainedRun;
-use crate::training::{self, Options, Progress, Scores};
+use crate::training::{self, Options, Progress, Scores, Teachers};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use data::frame_store::{FrameStore, Keep};
 use data::shortcuts::{Labelled, conflicts};
-use data::{Dataset, Item, Reading, Split, manifest};
+use data::{Dataset, Item, Labels, Reading, Split, manifest};
+use edge_runtime::engine::Compute;
 use edge_runtime::process::files::{may_replace, write_atomically};
 use edge_runtime::process::output;
 use edge_runtime::process::progress::Reporter;
@@ -49,18 +50,19 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(args: Args, progress: Reporter) -> Result<u8> {
+pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     args.html.iter().try_for_each(|path| may_replace(path, HTML_HEAD))?;
     let plan = Plan::load(&args.study)?;
     check_folders(&plan, &args.out)?;
     let (device, operators) = device::open(args.device)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;
-    let bench = Bench::new(&args, &plan, device, operators, &progress)?;
+    let shared = Shared { args: &args, plan: &plan, device, operators, compute, progress: &progress };
+    let bench = Bench::new(shared)?;
     let mut outcomes: Vec<Vec<RunOutcome>> =
         plan.variants.iter().map(|variant| variant.runs.iter().map(|run| bench.missing(run)).collect()).collect();
     for (variant, seed) in plan.order() {
         let run = &plan.variants[variant].runs[seed];
-        outcomes[variant][seed] = bench.outcome(run, !args.table)?;
+        outcomes[variant][seed] = bench.outcome(run, plan.variants[variant].teachers)?;
         let table = Table::new(&plan, outcomes.clone(), &bench.subsets);
         let text = serde_json::to_string_pretty(&table).context("the study's table")?;
         let path = args.out.join("study.json");
@@ -93,27 +95,28 @@ fn check_folders(plan: &Plan, out: &Path) -> Result<()> {
     Ok(())
 }
 
+/// What a study was given.
+struct Shared<'a> {
+    args: &'a Args,
+    plan: &'a Plan,
+    device: Device,
+    operators: Operators,
+    compute: &'a Compute,
+    progress: &'a Reporter,
+}
+
 /// What all runs of a study share.
 struct Bench<'a> {
-    args: &'a Args,
-    split_seed: u64,
+    shared: Shared<'a>,
     /// The data as the first variant reads them, whose split is that of all.
     dataset: Dataset,
     reading: Reading,
     subsets: Subsets,
-    device: Device,
-    operators: Operators,
-    progress: &'a Reporter,
 }
 
 impl<'a> Bench<'a> {
-    fn new(
-        args: &'a Args,
-        plan: &Plan,
-        device: Device,
-        operators: Operators,
-        progress: &'a Reporter,
-    ) -> Result<Bench<'a>> {
+    fn new(shared: Shared<'a>) -> Result<Bench<'a>> {
+        let Shared { args, plan, progress, .. } = shared;
         let first = &plan.variants[0].runs[0].recipe;
         let reading = Reading { leave_out: Default::default(), ..first.data.clone() };
         let listed = |done, of| progress.step("reading the data set", done, of, "");
@@ -132,12 +135,12 @@ impl<'a> Bench<'a> {
         dataset.left_out().iter().chain(&dataset.remarks).for_each(|line| progress.line(line));
         let conflicts = conflicting(&dataset, &loaded.items, &loaded.frames)?;
         let subsets = Subsets { conflicts, left_out: left_out(&dataset, plan) };
-        Ok(Bench { args, split_seed: plan.split_seed, dataset, reading, subsets, device, operators, progress })
+        Ok(Bench { shared, dataset, reading, subsets })
     }
 
     /// Before its turn.
     fn missing(&self, run: &PlannedRun) -> RunOutcome {
-        let folder = self.args.out.join(&run.folder);
+        let folder = self.shared.args.out.join(&run.folder);
         RunOutcome { seed: run.seed, folder, epochs: 0, minutes: 0.0, outcome: Outcome::Missing, scores: None }
     }
 
@@ -147,15 +150,16 @@ impl<'a> Bench<'a> {
         if reading == self.reading {
             return Ok(self.dataset.clone());
         }
-        let listed = |done, of| self.progress.step("reading the data set", done, of, "");
-        let mut dataset = Dataset::open(&self.args.data, &reading, self.split_seed, listed)?;
-        dataset.require_classes(&reading, &self.args.data[0])?;
+        let listed = |done, of| self.shared.progress.step("reading the data set", done, of, "");
+        let mut dataset = Dataset::open(&self.shared.args.data, &reading, self.shared.plan.split_seed, listed)?;
+        dataset.require_classes(&reading, &self.shared.args.data[0])?;
         dataset.adopt_split(&self.dataset);
         Ok(dataset)
     }
 
-    /// Trains `run` to its end if that is wanted and was not done before, and reads what it says.
-    fn outcome(&self, run: &PlannedRun, trains: bool) -> Result<RunOutcome> {
+    /// Trains `run`, which the variant `teachers` teaches, to its end if that is wanted and was not done before, and
+    /// reads what it says.
+    fn outcome(&self, run: &PlannedRun, teachers: Option<usize>) -> Result<RunOutcome> {
         let missing = self.missing(run);
         let folder = missing.folder.clone();
         let dataset = self.dataset_of(run)?;
@@ -163,11 +167,11 @@ impl<'a> Bench<'a> {
         if has_ended && manifest::read(&folder.join("manifest.csv"))?.digest() != dataset.digest() {
             bail!("{} holds a run on other data: remove it, or give another --out", folder.display());
         }
-        if !has_ended && !trains {
+        if !has_ended && self.shared.args.table {
             return Ok(missing);
         }
-        if !has_ended && let Err(reason) = self.train(run, &folder, dataset) {
-            self.progress.line(&format!("{}: {reason}", run.folder.display()));
+        if !has_ended && let Err(reason) = self.train(run, teachers, dataset) {
+            self.shared.progress.line(&format!("{}: {reason}", run.folder.display()));
             return Ok(RunOutcome { outcome: Outcome::Failed(reason), ..missing });
         }
         let scores = Scores::read(&folder).map_err(anyhow::Error::msg)?;
@@ -181,23 +185,40 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// The models of the variant `teachers`; the error is a sentence.
+    fn teachers(&self, run: &PlannedRun, teachers: Option<usize>, labels: &Labels) -> Result<Teachers, String> {
+        let variant = teachers.map(|index| &self.shared.plan.variants[index]);
+        let folders =
+            variant.iter().flat_map(|variant| &variant.runs).map(|run| self.shared.args.out.join(&run.folder));
+        let folders: Vec<PathBuf> = folders.collect();
+        if let Some(folder) = folders.iter().find(|folder| !folder.join(training::SCORES_FILE).is_file()) {
+            return Err(format!("its teacher {} has not ended with a model", folder.display()));
+        }
+        let models: Vec<PathBuf> = folders.iter().map(|folder| folder.join("model.onnx")).collect();
+        let share = run.recipe.distillation.share;
+        Teachers::load(&models, labels, share, self.shared.compute).map_err(|e| e.to_string())
+    }
+
     /// Trains; the error is a sentence.
-    fn train(&self, run: &PlannedRun, folder: &Path, dataset: Dataset) -> Result<(), String> {
+    fn train(&self, run: &PlannedRun, teachers: Option<usize>, dataset: Dataset) -> Result<(), String> {
+        let folder = self.shared.args.out.join(&run.folder);
+        let teachers = self.teachers(run, teachers, &dataset.labels)?;
         let options = Options {
             recipe: run.recipe.clone(),
             recipe_text: run.text.clone(),
             dataset,
-            out: folder.to_owned(),
-            weights: self.args.weights.clone(),
-            frame_cache: Some(self.args.out.join("frames")),
+            out: folder.clone(),
+            weights: self.shared.args.weights.clone(),
+            frame_cache: Some(self.shared.args.out.join("frames")),
             others: vec![],
+            teachers,
             resume: true,
-            device: self.device.clone(),
-            operators: self.operators,
+            device: self.shared.device.clone(),
+            operators: self.shared.operators,
         };
-        let named = Named { name: run.folder.display().to_string(), progress: self.progress };
+        let named = Named { name: run.folder.display().to_string(), progress: self.shared.progress };
         training::train(options, &named).map_err(|e| e.to_string())?;
-        training::remove_checkpoint(folder).map_err(|e| format!("{}: {e}", folder.display()))
+        training::remove_checkpoint(&folder).map_err(|e| format!("{}: {e}", folder.display()))
     }
 }
 

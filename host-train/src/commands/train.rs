@@ -4,7 +4,7 @@ use super::report::{self, Asked};
 use crate::device::{self, DeviceKind};
 use crate::network::Operators;
 use crate::recipe::{RECIPES, Recipe};
-use crate::training::{self, Options};
+use crate::training::{self, Options, Teachers};
 use anyhow::{Context, Result, bail};
 use data::metrics::printed;
 use data::{Dataset, Split};
@@ -33,6 +33,10 @@ pub struct Args {
     /// is kept in the model, which marks such images
     #[arg(long, value_name = "DIR")]
     others: Option<PathBuf>,
+    /// A model to learn from, for recipes with distillation.share; several teach with one voice. A .hilum is
+    /// asked fastest
+    #[arg(long, value_name = "MODEL")]
+    teacher: Vec<PathBuf>,
     /// Keep decoded images in this folder, at the network's size: the next run that asks for them starts at once
     #[arg(long, value_name = "DIR")]
     frame_cache: Option<PathBuf>,
@@ -86,6 +90,7 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<()> {
         bail!("{}: the run would lie among its data: choose another --out", args.out.display());
     }
     dataset.left_out().iter().chain(&dataset.remarks).for_each(|line| progress.line(line));
+    let teachers = Teachers::load(&args.teacher, &dataset.labels, recipe.distillation.share, compute)?;
     let options = Options {
         recipe,
         recipe_text,
@@ -94,6 +99,7 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<()> {
         weights: args.weights,
         frame_cache: args.frame_cache,
         others: args.others.as_deref().map(others).transpose()?.unwrap_or_default(),
+        teachers,
         resume: args.resume,
         device,
         operators: if args.burn_operators { Operators::Burn } else { own },

@@ -36,6 +36,9 @@ pub struct Recipe {
     /// Random changes to training images.
     #[serde(default)]
     pub augment: Augment,
+    /// What it learns from other models.
+    #[serde(default)]
+    pub distillation: Distillation,
     /// The optimisation: one stage, or several, `[[train]]`, one after the other.
     pub train: Stages,
     /// How the threshold is chosen on the validation split.
@@ -49,6 +52,14 @@ pub struct Recipe {
     /// What is read from data sets.
     #[serde(default)]
     pub data: Reading,
+}
+
+/// What a model learns from others besides the labels.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Distillation {
+    /// Share of the target that is what the teachers say; 0 has none.
+    pub share: f32,
 }
 
 /// What a model is judged on.
@@ -144,6 +155,12 @@ impl Recipe {
         self.train.iter().try_for_each(|stage| stage.check(&self.network))?;
         if self.augment.mixup > 0.0 && self.train.iter().any(Train::is_cached) {
             return Err("augment.mixup needs fresh images: leave it out, or set train.variants = 0".into());
+        }
+        if !(0.0..=1.0).contains(&self.distillation.share) {
+            return Err("distillation.share must lie between 0 and 1".into());
+        }
+        if self.distillation.share > 0.0 && self.train.iter().any(Train::is_cached) {
+            return Err("distillation.share needs fresh images: leave it out, or set train.variants = 0".into());
         }
         if self.population.ages.is_some_and(|[from, to]| !(0.0 <= from && from <= to && to < 200.0)) {
             return Err("population.ages must be the youngest and the oldest age in years".into());

@@ -61,6 +61,8 @@ struct FileVariant {
     #[serde(default)]
     recipe: Option<String>,
     #[serde(default)]
+    teachers: Option<String>,
+    #[serde(default)]
     set: Table,
 }
 
@@ -84,6 +86,8 @@ pub struct Plan {
 pub struct Variant {
     /// Its name.
     pub name: String,
+    /// The variant whose runs teach it.
+    pub teachers: Option<usize>,
     /// Its runs, one a seed.
     pub runs: Vec<PlannedRun>,
 }
@@ -121,7 +125,12 @@ impl Plan {
             let name = name.ok_or_else(|| value(format!("variant {}: no `recipe`, and no `base`", variant.name)))?;
             let base = recipe_text(name, path)?;
             let run = |seed: &u64| planned(&file, variant, &base, *seed).map_err(value);
-            Ok(Variant { name: variant.name.clone(), runs: file.seeds.iter().map(run).collect::<Result<_, _>>()? })
+            let teachers = teachers(&file, variant).map_err(value)?;
+            Ok(Variant {
+                name: variant.name.clone(),
+                teachers,
+                runs: file.seeds.iter().map(run).collect::<Result<_, _>>()?,
+            })
         };
         Ok(Plan {
             variants: file.variant.iter().map(variant).collect::<Result<_, StudyError>>()?,
@@ -132,10 +141,15 @@ impl Plan {
     }
 
     /// All runs: the first seed of every variant, then the second, so that a study that is stopped has something of
-    /// everything. Each as the index of its variant and of its seed.
+    /// everything; those that are taught after all others. Each as the index of its variant and of its seed.
     pub fn order(&self) -> Vec<(usize, usize)> {
         let seeds = self.variants.first().map_or(0, |variant| variant.runs.len());
-        (0..seeds).flat_map(|seed| (0..self.variants.len()).map(move |variant| (variant, seed))).collect()
+        let of = |are_taught: bool| {
+            let variants = (0..self.variants.len()).filter(move |v| self.variants[*v].teachers.is_some() == are_taught);
+            let variants: Vec<usize> = variants.collect();
+            (0..seeds).flat_map(move |seed| variants.clone().into_iter().map(move |variant| (variant, seed)))
+        };
+        of(false).chain(of(true)).collect()
     }
 }
 
@@ -153,6 +167,18 @@ fn check(file: &File) -> Result<(), String> {
     match file.variant.iter().find(|v| !serves(&v.name) || v.name.starts_with('.')) {
         Some(v) => Err(format!("variant name \"{}\": it names a folder: letters, digits, - _ and . serve", v.name)),
         None => Ok(()),
+    }
+}
+
+/// The index of the variant that teaches `variant`.
+fn teachers(file: &File, variant: &FileVariant) -> Result<Option<usize>, String> {
+    let Some(name) = &variant.teachers else { return Ok(None) };
+    let at = |reason: String| format!("variant {}: {reason}", variant.name);
+    let teacher = file.variant.iter().position(|other| other.name == *name);
+    let teacher = teacher.ok_or_else(|| at(format!("teachers = \"{name}\": there is no such variant")))?;
+    match file.variant[teacher].teachers.is_some() || *name == variant.name {
+        true => Err(at(format!("teachers = \"{name}\": a variant that is taught itself does not teach"))),
+        false => Ok(Some(teacher)),
     }
 }
 
@@ -190,6 +216,11 @@ fn planned(file: &File, variant: &FileVariant, base: &str, seed: u64) -> Result<
     merge(&mut table, &Table::from_iter([("validation".to_owned(), Value::Table(shifted))]), "").map_err(at)?;
     let text = toml::to_string(&table).map_err(|e| at(e.to_string()))?;
     let (recipe, text) = Recipe::parse(&text, Path::new("")).map_err(|e| at(unplaced(&e.to_string())))?;
+    match (variant.teachers.is_some(), recipe.distillation.share > 0.0) {
+        (true, false) => return Err(at("it has teachers, and no distillation.share".into())),
+        (false, true) => return Err(at("it has a distillation.share, and no teachers".into())),
+        _ => {}
+    }
     let folder = Path::new(&variant.name).join(format!("seed-{seed}"));
     Ok(PlannedRun { seed, folder, recipe, text })
 }
@@ -266,6 +297,15 @@ schedule = "cosine"
     }
 
     #[test]
+    fn pupils_come_after_all_teachers() {
+        let study =
+            STUDY.replace("name = \"plain\"", "name = \"plain\"\nteachers = \"crops\"\nset.distillation.share = 0.5");
+        let plan = Plan::parse(&study, Path::new("s.toml")).unwrap();
+        assert_eq!((plan.variants[0].teachers, plan.variants[1].teachers), (Some(1), None));
+        assert_eq!(plan.order(), [(1, 0), (1, 1), (0, 0), (0, 1)]);
+    }
+
+    #[test]
     fn a_recipe_of_a_run_is_read_again_as_it_is() {
         let plan = Plan::parse(STUDY, Path::new("s.toml")).unwrap();
         let run = &plan.variants[1].runs[1];
@@ -297,6 +337,9 @@ schedule = "cosine"
             ("name = \"plain\"", "name = \"crops\"", "a name of its own"),
             ("set.train.epochs = 2", "set.seed = 2", "`seed` is the study's own"),
             ("base = \"phantom-cnn\"", "base = \"d-resnet50-two-stage\"", "several stages"),
+            ("name = \"plain\"", "name = \"plain\"\nteachers = \"crop\"", "there is no such variant"),
+            ("name = \"plain\"", "name = \"plain\"\nteachers = \"crops\"", "no distillation.share"),
+            ("crop = 0.3", "crop = 0.3\n[variant.set.distillation]\nshare = 0.5", "no teachers"),
         ] {
             let Err(e) = Plan::parse(&STUDY.replace(from, to), Path::new("s.toml")) else { panic!("{to}") };
             let e = e.to_string();

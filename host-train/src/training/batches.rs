@@ -2,6 +2,7 @@
 
 use super::TrainError;
 use super::mixup::Mixup;
+use super::teachers::Teachers;
 use crate::augment::{augment, rng};
 use crate::recipe::{Recipe, Sampling};
 use burn::tensor::TensorData;
@@ -10,7 +11,6 @@ use edge_runtime::image::preprocess::normalise;
 use edge_runtime::model::contract::InputContract;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
-use std::io;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::Scope;
 
@@ -20,7 +20,39 @@ pub trait Images: Sync {
     fn len(&self) -> usize;
 
     /// Images `indices` as a batch `[n, c, h, w]`, in the variants of `epoch`.
-    fn batch(&self, indices: &[usize], epoch: usize) -> Result<TensorData, TrainError>;
+    fn batch(&self, indices: &[usize], epoch: usize) -> Result<Drawn, TrainError>;
+}
+
+/// Images as they were drawn.
+pub struct Drawn {
+    /// `[n, c, h, w]`.
+    pub images: TensorData,
+    /// What the teachers say of each, a probability a class, row by row; `None` without teachers.
+    pub taught: Option<Vec<f32>>,
+}
+
+/// One image as it was drawn.
+pub struct View {
+    /// What the network sees.
+    pub values: Vec<f32>,
+    /// What the teachers say of it.
+    pub taught: Option<Vec<f32>>,
+}
+
+impl Drawn {
+    /// `rows` of values and what is said of each.
+    pub fn of(rows: Vec<View>, dims: [usize; 3]) -> Drawn {
+        let [channels, height, width] = dims;
+        let shape = [rows.len(), channels, height, width];
+        let mut values = Vec::with_capacity(shape.iter().product());
+        let mut taught = Vec::new();
+        for row in rows {
+            values.extend(row.values);
+            taught.extend(row.taught);
+        }
+        let taught = (!taught.is_empty()).then(|| taught.concat());
+        Drawn { images: TensorData::new(values, shape), taught }
+    }
 }
 
 /// Images at the network's size.
@@ -31,26 +63,34 @@ pub struct Frames<'a> {
     pub input: &'a InputContract,
     /// Draws a fresh variant for each epoch; `None` gives them as they are.
     pub augmenting: Option<&'a Recipe>,
+    /// Who says what each is; those of training images alone are asked.
+    pub teachers: Option<&'a Teachers>,
 }
 
 impl Frames<'_> {
-    /// What the network sees of image `index` in `epoch`.
-    pub fn values(&self, index: usize, epoch: usize) -> io::Result<Vec<f32>> {
+    /// Image `index` as it is drawn in `epoch`.
+    pub fn view(&self, index: usize, epoch: usize) -> Result<View, TrainError> {
         let Some(recipe) = self.augmenting else {
-            return Ok(normalise(&*self.frames.get(index)?, self.input));
+            let plane = self.frames.get(index).map_err(TrainError::Frames)?;
+            return Ok(View { values: normalise(&plane, self.input), taught: None });
         };
         let one = |index: usize| {
             let mut rng = rng(recipe.seed, epoch, index);
-            io::Result::Ok(normalise(&augment(self.frames, index, &recipe.augment, &mut rng)?, self.input))
+            let plane = augment(self.frames, index, &recipe.augment, &mut rng).map_err(TrainError::Frames)?;
+            let taught = self.teachers.map_or(Ok(None), |teachers| teachers.say(&plane))?;
+            Ok::<View, TrainError>(View { values: normalise(&plane, self.input), taught })
         };
         let mixup = Mixup { alpha: recipe.augment.mixup, seed: recipe.seed, images: self.frames.len() };
-        let mut values = one(index)?;
+        let mut view = one(index)?;
         if let Some(partner) = mixup.partner(index, epoch) {
-            let share = partner.share;
-            let others = one(partner.index)?;
-            values.iter_mut().zip(others).for_each(|(v, other)| *v = *v * (1.0 - share) + other * share);
+            let other = one(partner.index)?;
+            let mix = |own: &mut f32, other: f32| *own = *own * (1.0 - partner.share) + other * partner.share;
+            view.values.iter_mut().zip(other.values).for_each(|(own, other)| mix(own, other));
+            if let (Some(own), Some(other)) = (&mut view.taught, other.taught) {
+                own.iter_mut().zip(other).for_each(|(own, other)| mix(own, other));
+            }
         }
-        Ok(values)
+        Ok(view)
     }
 }
 
@@ -59,11 +99,10 @@ impl Images for Frames<'_> {
         self.frames.len()
     }
 
-    fn batch(&self, indices: &[usize], epoch: usize) -> Result<TensorData, TrainError> {
+    fn batch(&self, indices: &[usize], epoch: usize) -> Result<Drawn, TrainError> {
         let side = self.input.size as usize;
-        let rows: Result<Vec<Vec<f32>>, io::Error> = indices.par_iter().map(|i| self.values(*i, epoch)).collect();
-        let shape = [indices.len(), self.input.channels as usize, side, side];
-        Ok(TensorData::new(rows.map_err(TrainError::Frames)?.concat(), shape))
+        let rows: Result<Vec<View>, TrainError> = indices.par_iter().map(|i| self.view(*i, epoch)).collect();
+        Ok(Drawn::of(rows?, [self.input.channels as usize, side, side]))
     }
 }
 
@@ -72,7 +111,7 @@ pub struct Batch<'a> {
     /// Indices of the images.
     pub indices: &'a [usize],
     /// The images.
-    pub images: TensorData,
+    pub drawn: Drawn,
 }
 
 /// The order in which images with these `labels` are drawn in `epoch`.
@@ -109,7 +148,7 @@ pub fn ahead<'scope, 'env: 'scope>(
     scope.spawn(move || {
         // A batch norm has no variance over one image.
         for indices in order.chunks(size).filter(|indices| indices.len() > 1) {
-            if send.send(images.batch(indices, epoch).map(|images| Batch { indices, images })).is_err() {
+            if send.send(images.batch(indices, epoch).map(|drawn| Batch { indices, drawn })).is_err() {
                 return;
             }
         }

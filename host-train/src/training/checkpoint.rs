@@ -66,8 +66,8 @@ impl EpochMetrics {
 /// `state.json`: which run this is, and how far it is.
 #[derive(Debug, Serialize, Deserialize)]
 struct State {
-    recipe: String,
-    data: String,
+    #[serde(flatten)]
+    identity: Identity,
     stage: usize,
     started: usize,
     epoch: usize,
@@ -76,11 +76,22 @@ struct State {
     course: Course,
 }
 
+/// What makes a run the one that it is: a checkpoint of another one is not gone on from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The recipe's text.
+    pub recipe: String,
+    /// The data's digest.
+    pub data: String,
+    /// Who teaches.
+    #[serde(default)]
+    pub teachers: Vec<String>,
+}
+
 /// A run's folder.
 pub struct RunFolder {
     out: PathBuf,
-    recipe: String,
-    data: String,
+    identity: Identity,
 }
 
 /// A run between two epochs.
@@ -125,9 +136,9 @@ impl Checkpoint {
 }
 
 impl RunFolder {
-    /// The folder `out` of a run of the recipe with the text `recipe` on data with the digest `data`.
-    pub fn new(out: &Path, recipe: &str, data: &str) -> RunFolder {
-        RunFolder { out: out.to_owned(), recipe: recipe.to_owned(), data: data.to_owned() }
+    /// The folder `out` of a run.
+    pub fn new(out: &Path, identity: Identity) -> RunFolder {
+        RunFolder { out: out.to_owned(), identity }
     }
 
     /// True if there is a run, finished or not, in `out`.
@@ -164,11 +175,14 @@ impl RunFolder {
         let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
         let bad = |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
         let state: State = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
-        if state.recipe != self.recipe {
-            return Err(TrainError::OtherRun(path, "recipe"));
-        }
-        if state.data != self.data {
-            return Err(TrainError::OtherRun(path, "data set"));
+        let Identity { recipe, data, teachers } = &self.identity;
+        let same = [
+            ("recipe", state.identity.recipe == *recipe),
+            ("data set", state.identity.data == *data),
+            ("set of teachers", state.identity.teachers == *teachers),
+        ];
+        if let Some((what, _)) = same.into_iter().find(|(_, is_same)| !is_same) {
+            return Err(TrainError::OtherRun(path, what));
         }
         let stage = stages.get(state.stage).ok_or_else(|| bad(format!("stage {}", state.stage)))?;
         let folder = self.checkpoint(state.epoch);
@@ -211,8 +225,7 @@ impl RunFolder {
         let path = folder.join("optimizer.bpk");
         now.optimizer.save(&path).map_err(TrainError::record(&path))?;
         let state = State {
-            recipe: self.recipe.clone(),
-            data: self.data.clone(),
+            identity: self.identity.clone(),
             stage: now.stage,
             started: now.started,
             epoch: metrics.epoch,

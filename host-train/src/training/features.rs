@@ -1,6 +1,6 @@
 //! Frozen stages are run on the device's own engine: once for each kept variant of an image, or beside each step.
 
-use super::batches::{Frames, Images};
+use super::batches::{Drawn, Frames, Images, View};
 use super::{Progress, TrainError};
 use crate::export;
 use crate::network::Network;
@@ -24,12 +24,13 @@ impl Images for KeptFeatures {
         self.values.len() / self.variants
     }
 
-    fn batch(&self, indices: &[usize], epoch: usize) -> Result<TensorData, TrainError> {
+    fn batch(&self, indices: &[usize], epoch: usize) -> Result<Drawn, TrainError> {
         // Another variant of each image in each epoch, all of them before any comes again.
         let variant = |i: &usize| &self.values[i * self.variants + (i + epoch) % self.variants];
         let values: Vec<f32> = indices.par_iter().flat_map_iter(|i| variant(i).iter().map(|v| v.to_f32())).collect();
         let [_, channels, height, width] = self.dims;
-        Ok(TensorData::new(values, [indices.len(), channels, height, width]))
+        let images = TensorData::new(values, [indices.len(), channels, height, width]);
+        Ok(Drawn { images, taught: None })
     }
 }
 
@@ -46,14 +47,14 @@ impl Images for FreshFeatures<'_> {
         self.frames.frames.len()
     }
 
-    fn batch(&self, indices: &[usize], epoch: usize) -> Result<TensorData, TrainError> {
+    fn batch(&self, indices: &[usize], epoch: usize) -> Result<Drawn, TrainError> {
         let features = |i: &usize| {
-            let values = self.frames.values(*i, epoch).map_err(TrainError::Frames)?;
-            Ok(self.stages.run(&values)?)
+            let View { values, taught } = self.frames.view(*i, epoch)?;
+            Ok(View { values: self.stages.run(&values)?, taught })
         };
-        let rows: Result<Vec<Vec<f32>>, TrainError> = indices.par_iter().map(features).collect();
+        let rows: Result<Vec<View>, TrainError> = indices.par_iter().map(features).collect();
         let [_, channels, height, width] = self.stages.dims;
-        Ok(TensorData::new(rows?.concat(), [indices.len(), channels, height, width]))
+        Ok(Drawn::of(rows?, [channels, height, width]))
     }
 }
 
@@ -90,8 +91,8 @@ impl FrozenStages {
         let done = AtomicUsize::new(0);
         let clock = Instant::now();
         let one = |k: usize| {
-            let values = frames.values(k / variants, k % variants).map_err(TrainError::Frames)?;
-            let features = self.run(&values)?;
+            let view = frames.view(k / variants, k % variants)?;
+            let features = self.run(&view.values)?;
             let at = done.fetch_add(1, Ordering::Relaxed) + 1;
             progress.step(what, at, total, &format!("{:.1} img/s", at as f64 / clock.elapsed().as_secs_f64()));
             Ok(features.into_iter().map(f16::from_f32).collect())

@@ -121,6 +121,7 @@ fn contract(run: &Finish) -> Contract {
             recipe: options.recipe_text.clone(),
             data_digest: options.dataset.digest(),
             seed: options.recipe.seed,
+            history: options.teachers.names().iter().map(|name| format!("taught by {name}")).collect(),
             ..Default::default()
         },
         calibration: Calibration::default(),

@@ -17,10 +17,12 @@ mod run;
 mod schedule;
 mod scores;
 mod targets;
+mod teachers;
 
 pub use checkpoint::{EpochMetrics, kept_weights, remove_checkpoint};
 pub use run::train;
 pub use scores::{FILE as SCORES_FILE, ScoredImage, Scores, ShiftScores};
+pub use teachers::{TeacherError, Teachers};
 
 use crate::network::{Operators, WeightsError};
 use crate::recipe::Recipe;
@@ -50,6 +52,8 @@ pub struct Options {
     pub frame_cache: Option<PathBuf>,
     /// Radiographs of people that the model is not for.
     pub others: Vec<PathBuf>,
+    /// Models that it learns from.
+    pub teachers: Teachers,
     /// Go on from the checkpoint in `out`.
     pub resume: bool,
     /// Where the steps run.

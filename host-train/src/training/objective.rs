@@ -8,14 +8,25 @@ use data::metrics::Metrics;
 
 /// What training minimises.
 pub trait Objective: Sync {
-    /// The mean loss of `logits`, `[n, logits]`, of the training images `indices` in `epoch`.
-    fn loss(&self, logits: Tensor<2>, indices: &[usize], epoch: usize, device: &Device) -> Tensor<1>;
+    /// The mean loss of `logits`, `[n, logits]`, of the training images in `drawn`.
+    fn loss(&self, logits: Tensor<2>, drawn: TrainedOn, device: &Device) -> Tensor<1>;
 
     /// Probabilities, `[n, classes]`, of `logits`, `[n, logits]`.
     fn probabilities(&self, logits: Tensor<2>) -> Tensor<2>;
 
     /// What probabilities of all validation images, row by row, say.
     fn judge(&self, rows: &[f32]) -> Judged;
+}
+
+/// Training images of a step.
+#[derive(Clone, Copy)]
+pub struct TrainedOn<'a> {
+    /// Their indices.
+    pub indices: &'a [usize],
+    /// When they were drawn.
+    pub epoch: usize,
+    /// What teachers say of them, a probability a class, row by row.
+    pub taught: Option<&'a [f32]>,
 }
 
 /// What the validation images say.
@@ -35,6 +46,8 @@ pub struct CrossEntropy<'a> {
     pub targets: Targets,
     /// Exponent of the focal loss (Lin et al. 2017); 0 is none.
     pub focal: f32,
+    /// Share of the target that is what teachers say, where there are any.
+    pub taught_share: f32,
     /// Which training images are laid over each other.
     pub mixup: Mixup,
     /// Labels of the validation images.
@@ -44,9 +57,9 @@ pub struct CrossEntropy<'a> {
 }
 
 impl Objective for CrossEntropy<'_> {
-    fn loss(&self, logits: Tensor<2>, indices: &[usize], epoch: usize, device: &Device) -> Tensor<1> {
-        let count = indices.len();
-        let rows = indices.iter().flat_map(|i| self.target(*i, epoch)).collect::<Vec<f32>>();
+    fn loss(&self, logits: Tensor<2>, drawn: TrainedOn, device: &Device) -> Tensor<1> {
+        let count = drawn.indices.len();
+        let rows = (0..count).flat_map(|k| self.target(drawn, k)).collect::<Vec<f32>>();
         let target = Tensor::<2>::from_data(TensorData::new(rows, [count, self.targets.classes()]), device);
         let log = activation::log_softmax(columns(logits), 1);
         let log = match self.focal {
@@ -66,16 +79,21 @@ impl Objective for CrossEntropy<'_> {
 }
 
 impl CrossEntropy<'_> {
-    /// What the loss compares image `index` with.
-    fn target(&self, index: usize, epoch: usize) -> Vec<f32> {
+    /// What the loss compares number `k` of the images in `drawn` with.
+    fn target(&self, drawn: TrainedOn, k: usize) -> Vec<f32> {
+        let index = drawn.indices[k];
+        let mixed = |own: Vec<f32>, other: Vec<f32>, share: f32| -> Vec<f32> {
+            own.iter().zip(other).map(|(own, other)| own * (1.0 - share) + other * share).collect()
+        };
         let own = self.targets.row(index);
-        match self.mixup.partner(index, epoch) {
+        let labelled = match self.mixup.partner(index, drawn.epoch) {
             None => own,
-            Some(partner) => {
-                let other = self.targets.row(partner.index);
-                own.iter().zip(other).map(|(own, other)| own * (1.0 - partner.share) + other * partner.share).collect()
-            }
-        }
+            Some(partner) => mixed(own, self.targets.row(partner.index), partner.share),
+        };
+        let Some(taught) = drawn.taught else { return labelled };
+        let weight: f32 = labelled.iter().sum();
+        let said = taught[k * labelled.len()..][..labelled.len()].iter().map(|p| p * weight).collect();
+        mixed(labelled, said, self.taught_share)
     }
 }
 
@@ -119,10 +137,30 @@ mod tests {
         CrossEntropy {
             targets: Targets::new(vec![0, 1, 1], 2, &recipe.train[0]),
             focal,
+            taught_share: 0.25,
             mixup: Mixup { alpha, seed: 1, images: 3 },
             truth: &[0, 1, 1],
             labels,
         }
+    }
+
+    fn drawn<'a>(indices: &'a [usize], taught: Option<&'a [f32]>) -> TrainedOn<'a> {
+        TrainedOn { indices, epoch: 1, taught }
+    }
+
+    #[test]
+    fn what_teachers_say_is_a_share_of_the_target() {
+        let labels = Labels::new(vec!["no".into(), "yes".into()], 1).unwrap();
+        let objective = objective(&labels, 0.0, 0.0);
+        let plain = objective.target(drawn(&[1], None), 0);
+        let taught = objective.target(drawn(&[1], Some(&[0.4, 0.6])), 0);
+        let weight: f32 = plain.iter().sum();
+        for (class, said) in [0.4, 0.6].into_iter().enumerate() {
+            assert!((taught[class] - (0.75 * plain[class] + 0.25 * said * weight)).abs() < 1e-6, "{taught:?}");
+        }
+        // Of the second image of a step, the second row.
+        let both = objective.target(drawn(&[0, 1], Some(&[1.0, 0.0, 0.4, 0.6])), 1);
+        assert_eq!(both, taught);
     }
 
     #[test]
@@ -133,7 +171,7 @@ mod tests {
         let two = Tensor::<2>::from_data([[0.0, 0.3], [0.0, -1.0], [0.0, 2.0]], &device);
         for (focal, alpha) in [(0.0, 0.0), (2.0, 0.0), (0.0, 0.5)] {
             let objective = objective(&labels, focal, alpha);
-            let loss = |logits: &Tensor<2>| values(objective.loss(logits.clone(), &[0, 1, 2], 1, &device))[0];
+            let loss = |logits: &Tensor<2>| values(objective.loss(logits.clone(), drawn(&[0, 1, 2], None), &device))[0];
             assert_eq!(loss(&one), loss(&two));
         }
     }
@@ -143,7 +181,7 @@ mod tests {
         let labels = Labels::new(vec!["no".into(), "yes".into()], 1).unwrap();
         let device = Device::flex();
         let known = Tensor::<2>::from_data([[2.0f32, -2.0]], &device);
-        let loss = |focal| values(objective(&labels, focal, 0.0).loss(known.clone(), &[0], 1, &device))[0];
+        let loss = |focal| values(objective(&labels, focal, 0.0).loss(known.clone(), drawn(&[0], None), &device))[0];
         let p = 1.0 / (1.0 + (-4f32).exp());
         assert!((loss(2.0) - loss(0.0) * (1.0 - p).powi(2)).abs() < 1e-7);
     }

@@ -1,12 +1,12 @@
 //! The stages of a run, and the loop over the epochs of each.
 
 use super::batches::{Frames, Images, ahead, order};
-use super::checkpoint::{Checkpoint, EpochMetrics, RunFolder};
+use super::checkpoint::{Checkpoint, EpochMetrics, Identity, RunFolder};
 use super::features::{FreshFeatures, FrozenStages};
 use super::finish::{Finish, finish};
 use super::material::{self, Material};
 use super::mixup::Mixup;
-use super::objective::{CrossEntropy, Judged, Objective};
+use super::objective::{CrossEntropy, Judged, Objective, TrainedOn};
 use super::targets::Targets;
 use super::{Options, Progress, TrainError};
 use crate::network::{Network, WeightsError, values};
@@ -31,7 +31,12 @@ pub fn train(mut options: Options, progress: &impl Progress) -> Result<Metrics, 
     RunFolder::create(&options.out)?;
     let network = initial_network(&options, progress)?;
     let material = material::load(&mut options, &input, progress)?;
-    let folder = RunFolder::new(&options.out, &options.recipe_text, &options.dataset.digest());
+    let identity = Identity {
+        recipe: options.recipe_text.clone(),
+        data: options.dataset.digest(),
+        teachers: options.teachers.names(),
+    };
+    let folder = RunFolder::new(&options.out, identity);
     folder.write("recipe.toml", &options.recipe_text)?;
     folder.write("manifest.csv", &manifest::write(&options.dataset))?;
     progress.line(&format!(
@@ -125,6 +130,7 @@ impl Run<'_> {
         let objective = CrossEntropy {
             targets: Targets::new(material.train.labels.clone(), self.options.dataset.labels.len(), stage),
             focal: stage.focal,
+            taught_share: recipe.distillation.share,
             mixup,
             truth: &material.val.labels,
             labels: &self.options.dataset.labels,
@@ -152,6 +158,7 @@ impl Run<'_> {
             frames: &split.frames,
             input: self.input,
             augmenting,
+            teachers: Some(&self.options.teachers).filter(|teachers| augmenting.is_some() && !teachers.is_empty()),
         };
         let train = frames(&self.material.train, Some(&self.options.recipe));
         let val = frames(&self.material.val, None);
@@ -264,9 +271,10 @@ impl Trainer<'_> {
                 let batch = batch?;
                 trained.waited += asked.elapsed();
                 let count = batch.indices.len();
-                let x = Tensor::from_data(batch.images, device);
+                let x = Tensor::from_data(batch.drawn.images, device);
                 let logits = network.forward_from(self.frozen, x);
-                let mut loss = self.objective.loss(logits, batch.indices, epoch, device);
+                let drawn = TrainedOn { indices: batch.indices, epoch, taught: batch.drawn.taught.as_deref() };
+                let mut loss = self.objective.loss(logits, drawn, device);
                 if let Some(penalty) = network.head.penalty() {
                     loss = loss + penalty;
                 }
@@ -298,7 +306,7 @@ impl Trainer<'_> {
         let indices: Vec<usize> = (0..self.images.val.len()).collect();
         let mut rows: Vec<f32> = Vec::new();
         for chunk in indices.chunks(VALIDATION_BATCH) {
-            let batch = Tensor::from_data(self.images.val.batch(chunk, 0)?, &self.options.device);
+            let batch = Tensor::from_data(self.images.val.batch(chunk, 0)?.images, &self.options.device);
             rows.extend(values(self.objective.probabilities(network.forward_from(self.frozen, batch))));
         }
         Ok(self.objective.judge(&rows))
