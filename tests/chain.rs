@@ -521,5 +521,5 @@ fn a_site_study_decides_for_one_model_and_every_report_says_so() {
     assert!(same.stderr.contains("400 people are in both samples"), "{}", same.stderr);
     scores(&at.join("first.csv"), 15, 200, 0);
     let few = run("host-train", &study, at);
-    assert!(few.stderr.contains("15 radiographs of the ill are too few"), "{}", few.stderr);
+    assert!(few.stderr.contains("15 people who are ill are too few"), "{}", few.stderr);
 }

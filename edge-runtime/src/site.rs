@@ -3,6 +3,7 @@
 
 use crate::model::Model;
 use serde::{Deserialize, Serialize};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// The version of the file.
@@ -126,11 +127,16 @@ impl SiteProfile {
 
     /// Reads the file and its SHA-256, and checks it.
     fn load(path: &Path) -> Result<(SiteProfile, String), Reason> {
-        let size = std::fs::metadata(path).map_err(Reason::Io)?.len();
-        if size > MOST {
-            return Err(Reason::Syntax(format!("{size} bytes")));
+        // A pipe would be waited for without end, and a device never ends.
+        if !std::fs::metadata(path).map_err(Reason::Io)?.is_file() {
+            return Err(Reason::Syntax("no file".into()));
         }
-        let text = std::fs::read_to_string(path).map_err(Reason::Io)?;
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(Reason::Io)?;
+        file.take(MOST + 1).read_to_string(&mut text).map_err(Reason::Io)?;
+        if text.len() as u64 > MOST {
+            return Err(Reason::Syntax(format!("more than {MOST} bytes")));
+        }
         let profile = SiteProfile::parse(&text)?;
         Ok((profile, crate::process::files::sha256_hex(text.as_bytes())))
     }
@@ -151,6 +157,10 @@ impl SiteProfile {
             return Err(format!("schema {} is of another version of Hilum; this one reads {SCHEMA}", self.schema));
         }
         check_name(&self.site)?;
+        let words = [("made", &self.made), ("model", &self.model), ("rule", &self.rule)];
+        if let Some((name, _)) = words.into_iter().find(|(_, text)| text.chars().any(char::is_control)) {
+            return Err(format!("{name} holds characters that are no text"));
+        }
         let shares = [("threshold", self.threshold), ("prevalence", self.prevalence)];
         if let Some((name, value)) = shares.into_iter().find(|(_, value)| !(*value > 0.0 && *value < 1.0)) {
             return Err(format!("{name} {value} does not lie between 0 and 1"));
@@ -181,10 +191,12 @@ pub fn check_name(name: &str) -> Result<(), String> {
 
 impl Sample {
     fn check(&self) -> Result<(), String> {
-        let is_share = |value: f32| (0.0..=1.0).contains(&value);
-        let intervals = self.sensitivity_ci95.into_iter().chain(self.specificity_ci95);
-        let are_shares = [self.sensitivity, self.specificity].into_iter().chain(intervals).all(is_share);
-        match are_shares && self.positives <= self.images && self.images > 0 {
+        let holds = |value: f32, [low, high]: [f32; 2]| 0.0 <= low && low <= value && value <= high && high <= 1.0;
+        let are_shares =
+            holds(self.sensitivity, self.sensitivity_ci95) && holds(self.specificity, self.specificity_ci95);
+        let are_counts =
+            0 < self.patients && self.patients <= self.images && 0 < self.positives && self.positives < self.images;
+        match are_shares && are_counts {
             true => Ok(()),
             false => Err("a sample's figures contradict each other".into()),
         }
@@ -292,6 +304,9 @@ mod tests {
             (SiteProfile { threshold: f32::NAN, ..good.clone() }.to_toml(), "threshold NaN"),
             (SiteProfile { intercept: f32::INFINITY, ..good.clone() }.to_toml(), "intercept"),
             (SiteProfile { uncertain: Some([0.3, 0.4]), ..good.clone() }.to_toml(), "do not hold the threshold"),
+            (SiteProfile { rule: "a\u{1b}[2J".into(), ..good.clone() }.to_toml(), "no text"),
+            (text.replace("patients = 380", "patients = 0"), "contradict"),
+            (text.replace("sensitivity_ci95 = [0.95", "sensitivity_ci95 = [0.98"), "contradict"),
             (text.replace("threshold", "treshold"), "treshold"),
             (String::new(), "is not one"),
         ] {

@@ -36,7 +36,9 @@ pub fn write(card: &Disk, is_emulated: bool, has_model: bool) -> anyhow::Result<
 fn merged(clinic: &str, is_emulated: bool, has_model: bool) -> Merged {
     let mut table: toml::Table = clinic.parse().unwrap_or_else(|e| {
         say!("the clinic's settings are not understood, and left out: {e}");
-        toml::Table::new()
+        // But for a site profile: without it another threshold would decide, and nobody would know.
+        let profile = clinic.contains(SITE_PROFILE).then(|| (SITE_PROFILE.to_owned(), false.into()));
+        toml::Table::from_iter(profile)
     });
     let board = if is_emulated { "board-emulated.toml" } else { "board.toml" };
     let within = |folder: &str, name: &str| Path::new(folder).join(name).to_string_lossy().into_owned().into();
@@ -48,13 +50,12 @@ fn merged(clinic: &str, is_emulated: bool, has_model: bool) -> Merged {
     }
     // A path of the machine that wrote the card means nothing here.
     table.remove("site");
-    let site_profile = match table.remove(SITE_PROFILE) {
-        Some(toml::Value::Table(profile)) => Some(profile.to_string()),
-        _ => None,
-    };
-    if site_profile.is_some() {
+    let profile = table.remove(SITE_PROFILE);
+    if profile.is_some() {
         table.insert("site".into(), SITE.into());
     }
+    // What is no text is written as none, so that the application refuses it instead of deciding otherwise.
+    let site_profile = profile.map(|profile| profile.as_str().unwrap_or_default().to_owned());
     let mut section = |name: &str| match table.remove(name) {
         Some(toml::Value::Table(section)) => section,
         _ => toml::Table::new(),
@@ -90,13 +91,21 @@ mod tests {
     }
     #[test]
     fn the_site_profile_is_a_file_of_its_own() {
-        let clinic = "policy = \"refuse\"\nsite = \"/home/a/site.toml\"\n[site_profile]\nsite = \"Kisumu\"\n\
-                      schema = 1\n[site_profile.chosen_on]\nimages = 3\n";
-        let merged = merged(clinic, false, false);
+        let clinic = "policy = \"refuse\"\nsite = \"/home/a/site.toml\"\nsite_profile = \"schema = 1\\n\"\n";
+        let merged = super::merged(clinic, false, false);
         let settings: toml::Table = merged.settings.parse().unwrap();
         assert_eq!((settings["site"].as_str(), settings["policy"].as_str()), (Some(super::SITE), Some("refuse")));
         assert!(settings.get("site_profile").is_none());
-        let profile: toml::Table = merged.site_profile.unwrap().parse().unwrap();
-        assert_eq!(profile["chosen_on"]["images"].as_integer(), Some(3));
+        assert_eq!(merged.site_profile.as_deref(), Some("schema = 1\n"));
+    }
+
+    #[test]
+    fn a_site_profile_that_is_lost_is_no_reason_to_decide_otherwise() {
+        for broken in ["language =\nsite_profile = \"a\"\n", "site_profile = 3\n"] {
+            let merged = super::merged(broken, false, false);
+            let settings: toml::Table = merged.settings.parse().unwrap();
+            assert_eq!(settings["site"].as_str(), Some(super::SITE), "{broken}");
+            assert_eq!(merged.site_profile.as_deref(), Some(""), "{broken}");
+        }
     }
 }

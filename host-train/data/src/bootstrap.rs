@@ -114,7 +114,7 @@ pub(crate) fn samples<T: Send>(patients: &[&str], seed: u64, judge: impl Fn(&[us
 }
 
 /// The middle 95 % of `values`, if enough samples gave one.
-fn interval(mut values: Vec<f64>) -> Option<[f64; 2]> {
+pub(crate) fn interval(mut values: Vec<f64>) -> Option<[f64; 2]> {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| values[((share * values.len() as f64) as usize).min(values.len() - 1)];
     (values.len() * 10 >= SAMPLES * 9).then(|| [at(0.025), at(0.975)])

@@ -1,6 +1,7 @@
 //! From what a model says of validation images to how far it can be believed: temperature, operating points, and the
 //! probabilities that a reader has to decide.
 
+use crate::bootstrap::{interval, samples};
 use crate::metrics::Metrics;
 use crate::operating_point::OperatingPointRule;
 use edge_runtime::model::calibration::{Calibration, Profile};
@@ -12,6 +13,9 @@ const FEWEST: usize = 100;
 const TEMPERATURES: [f32; 2] = [0.5, 5.0];
 /// Share of the images, those nearest to the operating point, that a reader has to decide.
 pub const UNCERTAIN: f64 = 0.1;
+
+/// Seed of the samples of patients.
+const INTERVAL_SEED: u64 = 1;
 
 /// Misses little.
 const TRIAGE: &str = "triage";
@@ -67,10 +71,10 @@ pub fn calibrate(contract: &mut Contract, answers: &Answers, rule: &OperatingPoi
     contract.calibration = Calibration { shifted: contract.calibration.shifted, ..Calibration::default() };
     contract.calibration.temperature = temperature(contract, answers);
     let probabilities = answers.probabilities(contract);
-    let chosen = rule.choose(&probabilities, &answers.truths, in_words);
+    let chosen = rule.choose(&probabilities, &answers.truths, answers.images, in_words);
     let own = chosen.point.threshold;
     let profile = |(name, rule): &(&str, OperatingPointRule)| {
-        let point = rule.choose(&probabilities, &answers.truths, rule.in_words()).point;
+        let point = rule.choose(&probabilities, &answers.truths, answers.images, rule.in_words()).point;
         // Where both classes part far from each other, a rule may be met on the wrong side of the model's own point.
         let is_kept = match *name {
             TRIAGE => point.threshold <= own,
@@ -90,6 +94,40 @@ pub fn calibrate(contract: &mut Contract, answers: &Answers, rule: &OperatingPoi
         plain: Metrics::new(&probabilities[..images], &answers.truths[..images], threshold),
         shifted: (images < probabilities.len()).then_some(chosen.metrics),
     }
+}
+
+/// How far what [`calibrate`] chooses by `rule` would have moved with other patients: 95 % intervals by resampling
+/// them; `patients` says of whom each of the images is. Names and values as a model's provenance keeps them, behind
+/// `prefix`; nothing of images too few for a temperature.
+pub fn intervals(
+    contract: &Contract,
+    answers: &Answers,
+    rule: &OperatingPointRule,
+    patients: &[&str],
+    prefix: &str,
+) -> Vec<(String, f64)> {
+    if answers.images < FEWEST {
+        return vec![];
+    }
+    let shifts = answers.truths.len() / answers.images;
+    let drawn = samples(patients, INTERVAL_SEED, |drawn| {
+        let all = || (0..shifts).flat_map(|shift| drawn.iter().map(move |i| shift * answers.images + i));
+        let sample = Answers {
+            logits: all().map(|i| answers.logits[i].clone()).collect(),
+            truths: all().map(|i| answers.truths[i]).collect(),
+            images: drawn.len(),
+        };
+        let mut contract = contract.clone();
+        contract.calibration.temperature = temperature(&contract, &sample);
+        let threshold = rule.threshold(&sample.probabilities(&contract), &sample.truths, sample.images);
+        [f64::from(contract.calibration.temperature), f64::from(threshold)]
+    });
+    let of = |which: usize, name: &'static str| {
+        let range = interval(drawn.iter().map(|values| values[which]).collect());
+        let ends = range.map(|ends| ["low", "high"].into_iter().zip(ends));
+        ends.into_iter().flatten().map(move |(end, value)| (format!("{prefix}{name}_{end}"), value))
+    };
+    of(0, "temperature").chain(of(1, "threshold")).collect()
 }
 
 /// The temperature with the least cross-entropy (Guo et al. 2017), both classes weighed alike, found by golden-section
@@ -186,6 +224,29 @@ mod tests {
             let temperature = contract.calibration.temperature;
             assert!((temperature / sharpness - 1.0).abs() < 0.05, "{temperature} for {sharpness}");
         }
+    }
+
+    #[test]
+    fn intervals_hold_what_was_chosen() {
+        let all = answers(2.0);
+        let some = Answers {
+            logits: all.logits.iter().step_by(7).cloned().collect(),
+            truths: all.truths.iter().step_by(7).copied().collect(),
+            images: all.truths.len().div_ceil(7),
+        };
+        let names: Vec<String> = (0..some.images).map(|i| i.to_string()).collect();
+        let patients: Vec<&str> = names.iter().map(String::as_str).collect();
+        let mut contract = contract();
+        let rule = OperatingPointRule::Sensitivity { at_least: 0.9 };
+        calibrate(&mut contract, &some, &rule, String::new());
+        let kept = intervals(&contract, &some, &rule, &patients, "val_");
+        let value = |name: &str| kept.iter().find(|(key, _)| key == name).unwrap().1;
+        let threshold = f64::from(contract.operating_point.threshold);
+        assert!(value("val_threshold_low") <= threshold && threshold <= value("val_threshold_high"), "{kept:?}");
+        let temperature = f64::from(contract.calibration.temperature);
+        assert!(value("val_temperature_low") < temperature && temperature < value("val_temperature_high"), "{kept:?}");
+        let few = Answers { logits: some.logits[..50].to_vec(), truths: some.truths[..50].to_vec(), images: 50 };
+        assert!(intervals(&contract, &few, &rule, &patients[..50], "").is_empty());
     }
 
     #[test]

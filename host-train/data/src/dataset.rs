@@ -2,7 +2,7 @@
 
 use crate::manifest;
 use crate::paths;
-use crate::readers::{self, Entry, LAYOUTS, Listing, Reading, Source, layout_of};
+use crate::readers::{self, Entry, LAYOUTS, Listing, Reading, Source, layout_of, list};
 use crate::{Labels, Split};
 use edge_runtime::image::folder::image_files;
 use edge_runtime::image::source::read_file;
@@ -278,6 +278,15 @@ fn merged(sources: Vec<Source>) -> Listing {
         all.remarks.extend(listing.remarks);
     }
     all
+}
+
+/// `patient` as its source named them, without what tells sources apart where there are several.
+pub fn own_name(patient: &str) -> &str {
+    let is_source = |name: &str| LAYOUTS.iter().any(|layout| layout.name() == name) || name == list::NAME;
+    match patient.split_once(':') {
+        Some((source, rest)) if is_source(source) => rest,
+        _ => patient,
+    }
 }
 
 /// The innermost folder that holds all of `folders` and all of `entries`.

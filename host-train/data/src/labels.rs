@@ -84,6 +84,11 @@ impl Classes {
     /// Index of the class that people call `name`: as it is, the part behind the slash, or its number.
     pub fn parse(self, name: &str) -> Option<usize> {
         let labels = self.labels();
+        // Whoever tells more apart than is wanted has said enough.
+        let name = match self {
+            Classes::Pneumonia => name.split('/').next().unwrap_or(name),
+            Classes::BacterialViral => name,
+        };
         let is_called = |label: &String| {
             let short = label.rsplit('/').next().unwrap_or(label);
             name.eq_ignore_ascii_case(label) || name.eq_ignore_ascii_case(short)

@@ -4,11 +4,12 @@ use crate::report::{Confirmation, Figures, SiteStudy};
 use anyhow::{Context, Result, anyhow, bail};
 use chrono::Utc;
 use data::bootstrap::intervals;
-use data::calibration::uncertain;
 use data::curves::curve;
+use data::dataset::own_name;
 use data::metrics::Metrics;
 use data::site::{
-    Goal, Plan, Row, Scored, Verdict, choose, intercept, plan, read_scores, reliability, rows, thresholds, verdict,
+    Goal, Plan, Row, Scored, Scores, Verdict, check, choose, intercept, plan, read_scores, reliability, rows,
+    thresholds, uncertain, verdict,
 };
 use data::{Classes, Dataset, Item, Reading, Split, evaluation, frames};
 use edge_runtime::engine::Compute;
@@ -24,10 +25,18 @@ use edge_runtime::report::html::HTML_HEAD;
 use edge_runtime::site::{SCHEMA, Sample, SiteProfile, check_name};
 use rayon::prelude::*;
 use std::collections::HashSet;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 /// Seed of the samples of patients.
 const SEED: u64 = 1;
+
+/// Prevalences that a screening has; beyond them, somebody mistook a percentage.
+const PREVALENCES: RangeInclusive<f64> = 0.001..=0.9;
+
+/// An intercept beyond this is said: odds are 150 times what the model says, or a part of it, more than a prevalence
+/// alone explains.
+const FAR: f32 = 5.0;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -83,6 +92,7 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
         bail!("--out and --site are missing");
     };
     check_name(site).map_err(|reason| anyhow!("--{reason}"))?;
+    std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
     let outputs = Outputs::in_folder(out)?;
     let first = sample(&args.data, args.scores.as_deref(), &model, &progress)?;
     let has_second = !args.confirm.is_empty() || args.confirm_scores.is_some();
@@ -95,7 +105,6 @@ pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     }
     let expected = expected(&args, &model);
     let study = study(site, &mut model, Question { goal, expected }, first, second)?;
-    std::fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
     outputs.write(&study)?;
     drop(progress);
     let is_contradicted = study.is_contradicted();
@@ -161,20 +170,39 @@ fn study(
     mut second: Option<Rated>,
 ) -> Result<SiteStudy> {
     let goal = question.goal;
-    let before = reliability(&first.scored, goal);
-    let added = intercept(&first.scored, goal);
+    check(&first.scores.scored, goal)?;
+    if let Some(second) = &second {
+        check(&second.scores.scored, goal).context("the second sample")?;
+    }
+    let before = reliability(&first.scores.scored, goal);
+    let added = intercept(&first.scores.scored, goal)?;
     model.contract.calibration.intercept = added;
     [Some(&mut first), second.as_mut()].into_iter().flatten().for_each(|sample| sample.add(added));
-    let all = rows(&first.scored, &thresholds(&first.scored), goal, SEED);
-    let chosen = choose(&first.scored, &all, goal)?;
-    let at = |sample: &Rated, threshold: f32| rows(&sample.scored, &[threshold], goal, SEED)[0];
+    let all = rows(&first.scores.scored, &thresholds(&first.scores.scored), goal, SEED);
+    let chosen = choose(&all, goal)?;
+    let at = |sample: &Rated, threshold: f32| rows(&sample.scores.scored, &[threshold], goal, SEED)[0];
     let own_threshold = with_intercept(model.contract.operating_point.threshold, added);
     let confirmation = second.as_ref().map(|second| {
         let row = at(second, chosen.threshold);
-        Confirmation { sample: second.figures(chosen.threshold), verdict: verdict(&row, goal), row }
+        Confirmation { sample: second.figures(chosen.threshold), verdict: verdict(&row, &chosen, goal), row }
     });
+    let mut remarks = std::mem::take(&mut first.remarks);
+    if added.abs() > FAR {
+        remarks.push(format!(
+            "The intercept is large ({added:+.1}): the probabilities are far from what is found here. Look whether \
+             labels and prevalence are right."
+        ));
+    }
+    let profile = profile(site, model, goal, &first, &chosen, confirmation.as_ref());
+    if profile.uncertain.is_none() {
+        remarks.push(
+            "No radiograph near the threshold was called wrongly, so no answer is \"uncertain\" with this profile."
+                .into(),
+        );
+    }
+    profile.check().map_err(|reason| anyhow!("no device would take the profile: {reason}"))?;
     Ok(SiteStudy {
-        profile: profile(site, model, goal, &first, &chosen, confirmation.as_ref()),
+        profile,
         goal,
         plan: question.expected.and_then(|expected| plan(goal, expected).ok()),
         sample: first.figures(chosen.threshold),
@@ -182,10 +210,10 @@ fn study(
         chosen,
         confirmation,
         rows: all,
-        curve: curve(&first.scored.probabilities, &first.scored.truths),
+        curve: curve(&first.scores.scored.probabilities, &first.scores.scored.truths),
         before,
-        after: reliability(&first.scored, goal),
-        remarks: first.remarks,
+        after: reliability(&first.scores.scored, goal),
+        remarks,
     })
 }
 
@@ -201,6 +229,9 @@ fn goal(args: &Args) -> Result<Goal> {
         if value.is_some_and(|value| !(value > 0.0 && value < 1.0)) {
             bail!("{name} must lie between 0 and 1");
         }
+    }
+    if !PREVALENCES.contains(&args.prevalence) {
+        bail!("--prevalence is a share of people: from {} to {}", PREVALENCES.start(), PREVALENCES.end());
     }
     Ok(Goal { sensitivity: args.sensitivity, prevalence: args.prevalence })
 }
@@ -227,9 +258,11 @@ fn print_plan(args: &Args, model: &Model, goal: Goal) -> Result<u8> {
 fn planned(plan: &Plan, goal: Goal) -> String {
     format!(
         "to show a sensitivity of at least {}, with 95 % certainty, in four studies of five:\n\
-         {:>7} radiographs of the ill, if {:.1} % of them are called so\n\
-         {:>7} radiographs of others, so that the specificity, expected at {:.1} %, is known to ±5 points\n\
-         {:>7} people examined, where {:.1} % are ill; and as many for a second sample, to confirm\n\
+         {:>7} people who are ill, if {:.1} % of them are called so\n\
+         {:>7} others, so that the interval of the specificity, expected at {:.1} %, is no wider than 10 points\n\
+         {:>7} people examined, where {:.1} % are ill\n\
+         to confirm the threshold on a second sample, in four of five:\n\
+         {:>7} people who are ill, from {} examined\n\
          A model does worse at a new place than on its validation images: plan for less than they say \
          (--expect-sensitivity).\n{STATEMENT}",
         goal.sensitivity,
@@ -238,13 +271,15 @@ fn planned(plan: &Plan, goal: Goal) -> String {
         plan.negatives,
         plan.expected_specificity * 100.0,
         plan.people,
-        goal.prevalence * 100.0
+        goal.prevalence * 100.0,
+        plan.confirming_positives,
+        plan.confirming_people
     )
 }
 
 /// Radiographs, scored by the model.
 struct Rated {
-    scored: Scored,
+    scores: Scores,
     /// Digests of the files, where they were read.
     files: HashSet<String>,
     outside: Option<f64>,
@@ -254,16 +289,16 @@ struct Rated {
 impl Rated {
     /// Adds `intercept` to the logits.
     fn add(&mut self, intercept: f32) {
-        self.scored.probabilities.iter_mut().for_each(|p| *p = with_intercept(*p, intercept));
+        self.scores.scored.probabilities.iter_mut().for_each(|p| *p = with_intercept(*p, intercept));
     }
 
     fn figures(&self, threshold: f32) -> Figures {
-        let Scored { probabilities, truths, patients } = &self.scored;
+        let Scored { probabilities, truths, patients } = &self.scores.scored;
         let patients: Vec<&str> = patients.iter().map(String::as_str).collect();
         Figures {
             images: truths.len(),
-            patients: self.scored.people(),
-            positives: self.scored.positives(),
+            patients: self.scores.scored.people(),
+            positives: self.scores.scored.positives(),
             auroc: Metrics::new(probabilities, truths, threshold).auroc,
             auroc_ci95: intervals(probabilities, truths, &patients, threshold, SEED).auroc,
             outside: self.outside,
@@ -273,10 +308,11 @@ impl Rated {
 
 /// Reads a sample: the table `scores`, or the radiographs in `data`, which `model` judges.
 fn sample(data: &[PathBuf], scores: Option<&Path>, model: &Model, progress: &Reporter) -> Result<Rated> {
-    let classes = Classes::of_model(&model.contract.labels);
+    // The study asks whether somebody is ill, whatever else the model tells apart.
+    let classes = Classes::Pneumonia;
     let rated = match scores {
         Some(path) => Rated {
-            scored: read_scores(path, classes)?,
+            scores: read_scores(path, classes)?,
             files: HashSet::new(),
             outside: None,
             remarks: vec![format!(
@@ -287,8 +323,8 @@ fn sample(data: &[PathBuf], scores: Option<&Path>, model: &Model, progress: &Rep
         },
         None => rated(data, classes, model, progress)?,
     };
-    let positives = rated.scored.positives();
-    if positives == 0 || positives == rated.scored.truths.len() {
+    let positives = rated.scores.scored.positives();
+    if positives == 0 || positives == rated.scores.scored.truths.len() {
         let path = scores.or(data.first().map(PathBuf::as_path)).unwrap_or(Path::new(""));
         bail!("{}: a sample needs radiographs of the ill and of others", path.display());
     }
@@ -304,8 +340,8 @@ fn rated(data: &[PathBuf], classes: Classes, model: &Model, progress: &Reporter)
     let loaded = frames::load(&mut dataset, &Split::ALL, decoded, frame)?;
     if dataset.digest() == model.contract.provenance.data_digest {
         bail!(
-            "{}: the model was trained on these radiographs, and tells nothing about a clinic by them: give the \
-             clinic's own",
+            "{}: the model was trained on exactly these radiographs, and tells nothing about a clinic by them: give \
+             the clinic's own",
             data[0].display()
         );
     }
@@ -332,10 +368,13 @@ fn rated(data: &[PathBuf], classes: Classes, model: &Model, progress: &Reporter)
         remarks.push(format!("{} files were left out.", dataset.unreadable.len()));
     }
     Ok(Rated {
-        scored: Scored {
-            probabilities,
-            truths: dataset.truths(&items),
-            patients: items.iter().map(|item| item.patient.clone()).collect(),
+        scores: Scores {
+            scored: Scored {
+                probabilities,
+                truths: dataset.truths(&items),
+                patients: items.iter().map(|item| item.patient.clone()).collect(),
+            },
+            has_patients: true,
         },
         files: items.iter().map(|item| item.sha256.clone()).collect(),
         outside,
@@ -343,12 +382,16 @@ fn rated(data: &[PathBuf], classes: Classes, model: &Model, progress: &Reporter)
     })
 }
 
-/// Refused unless the samples are of other people and files.
+/// Refused unless the samples are known to be of other people and files.
 fn apart(first: &Rated, second: &Rated) -> Result<()> {
-    let known: HashSet<&String> = first.scored.patients.iter().collect();
-    let people: HashSet<&String> = second.scored.patients.iter().filter(|p| known.contains(p)).collect();
-    let has_names = !first.scored.patients.iter().any(|patient| patient.starts_with("row "));
-    if !people.is_empty() && has_names {
+    if !first.scores.has_patients || !second.scores.has_patients {
+        bail!("the column `patient` is missing: nobody can tell that the second sample is of other people");
+    }
+    let name = |patient: &String| own_name(patient).trim().to_lowercase();
+    let known: HashSet<String> = first.scores.scored.patients.iter().map(name).collect();
+    let people: HashSet<String> =
+        second.scores.scored.patients.iter().map(name).filter(|patient| known.contains(patient)).collect();
+    if !people.is_empty() {
         bail!("{} people are in both samples: the second has to be of others", people.len());
     }
     match first.files.intersection(&second.files).count() {
@@ -377,7 +420,7 @@ fn profile(
             specificity_ci95: row.specificity.ci95.map(share),
         }
     };
-    let scored = &first.scored;
+    let scored = &first.scores.scored;
     let confirmed = confirmation.filter(|c| c.verdict == Verdict::Confirmed);
     SiteProfile {
         schema: SCHEMA,
@@ -387,7 +430,7 @@ fn profile(
         model_digest: model.digest.clone(),
         intercept: model.contract.calibration.intercept,
         threshold: chosen.threshold,
-        uncertain: uncertain(&scored.probabilities, &scored.truths, chosen.threshold),
+        uncertain: uncertain(scored, chosen.threshold, goal),
         rule: format!(
             "highest threshold whose sensitivity is at least {} with the lower end of its 95 % interval",
             goal.sensitivity

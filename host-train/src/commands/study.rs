@@ -3,24 +3,30 @@
 use crate::device::{self, DeviceKind};
 use crate::network::Operators;
 use crate::report::{columns, comparison};
-use crate::study::{Figures, Outcome, Plan, PlannedRun, RunOutcome, Subsets, Table};
+use crate::study::{Criterion, Figures, Outcome, Plan, PlannedRun, RunOutcome, Subsets, Table, begin, look};
 use crate::trained::TrainedRun;
-use crate::training::{self, Options, Progress, Scores, Teachers};
+use crate::training::{self, Options, Progress, RunFolder, Scores, Teachers};
 use anyhow::{Context, Result, bail};
 use burn::tensor::Device;
 use data::frame_store::{FrameStore, Keep};
+use data::shifts::SHIFTS;
 use data::shortcuts::{Labelled, conflicts};
-use data::{Dataset, Item, Labels, Reading, Split, manifest};
+use data::{Dataset, Item, Labels, Reading, Split};
 use edge_runtime::engine::Compute;
 use edge_runtime::process::files::{may_replace, write_atomically};
 use edge_runtime::process::output;
-use edge_runtime::process::progress::Reporter;
+use edge_runtime::process::progress::{Reporter, sentence};
 use edge_runtime::report::html::HTML_HEAD;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// Training images that the rule of conflicts is fitted on, at most: the rule has few numbers to fit.
 const FITTED: usize = 20_000;
+
+/// What `study.json` begins with.
+const TABLE_HEAD: &str = "{\n  \"study\":";
+/// Why a run failed, in its folder.
+const FAILURE: &str = "failure.txt";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -53,22 +59,33 @@ pub struct Args {
 pub fn run(args: Args, compute: &Compute, progress: Reporter) -> Result<u8> {
     args.html.iter().try_for_each(|path| may_replace(path, HTML_HEAD))?;
     let plan = Plan::load(&args.study)?;
+    let table_path = args.out.join("study.json");
+    may_replace(&table_path, TABLE_HEAD)?;
     check_folders(&plan, &args.out)?;
     let (device, operators) = device::open(args.device)?;
     std::fs::create_dir_all(&args.out).with_context(|| format!("{}", args.out.display()))?;
+    let held = match args.table {
+        true => Err(look(&plan, &args.out)?),
+        false => Ok(begin(&plan, &args.out)?),
+    };
+    let remarks: &[String] = match &held {
+        Ok(held) => &held.remarks,
+        Err(remarks) => remarks,
+    };
     let shared = Shared { args: &args, plan: &plan, device, operators, compute, progress: &progress };
     let bench = Bench::new(shared)?;
     let mut outcomes: Vec<Vec<RunOutcome>> =
         plan.variants.iter().map(|variant| variant.runs.iter().map(|run| bench.missing(run)).collect()).collect();
     for (variant, seed) in plan.order() {
         let run = &plan.variants[variant].runs[seed];
-        outcomes[variant][seed] = bench.outcome(run, plan.variants[variant].teachers)?;
-        let table = Table::new(&plan, outcomes.clone(), &bench.subsets);
-        let text = serde_json::to_string_pretty(&table).context("the study's table")?;
-        let path = args.out.join("study.json");
-        write_atomically(&path, text.as_bytes()).with_context(|| format!("{}", path.display()))?;
+        outcomes[variant][seed] = bench.outcome(run, plan.variants[variant].teachers);
+        if !args.table {
+            let table = Table::new(&plan, outcomes.clone(), &bench.subsets, remarks);
+            let text = serde_json::to_string_pretty(&table).context("the study's table")?;
+            write_atomically(&table_path, text.as_bytes()).with_context(|| format!("{}", table_path.display()))?;
+        }
     }
-    let table = Table::new(&plan, outcomes, &bench.subsets);
+    let table = Table::new(&plan, outcomes, &bench.subsets, remarks);
     let cells = table.cells();
     if let Some(path) = &args.html {
         let page = comparison(&format!("Study: {}", table.study), &cells[0], &cells[1..], &table.note(), &[]);
@@ -88,6 +105,9 @@ fn check_folders(plan: &Plan, out: &Path) -> Result<()> {
     for run in plan.variants.iter().flat_map(|variant| &variant.runs) {
         let folder = out.join(&run.folder);
         let old = std::fs::read_to_string(folder.join("recipe.toml")).unwrap_or_default();
+        if old.is_empty() && RunFolder::is_occupied(&folder) {
+            bail!("{} holds files that no study made: remove it, or give another --out", folder.display());
+        }
         if !old.is_empty() && old != run.text {
             bail!("{} holds a run of another recipe: remove it, or give another --out", folder.display());
         }
@@ -134,14 +154,25 @@ impl<'a> Bench<'a> {
         dataset.require(Split::Val)?;
         dataset.left_out().iter().chain(&dataset.remarks).for_each(|line| progress.line(line));
         let conflicts = conflicting(&dataset, &loaded.items, &loaded.frames)?;
+        if plan.choose == Criterion::Conflicts && conflicts.is_empty() {
+            bail!("choose = \"conflicts\", and no validation image looks like the other class");
+        }
+        for variant in &plan.variants {
+            let reading = &variant.runs[0].recipe.data;
+            training::require_groups(&dataset, reading).with_context(|| format!("variant {}", variant.name))?;
+        }
         let subsets = Subsets { conflicts, left_out: left_out(&dataset, plan) };
         Ok(Bench { shared, dataset, reading, subsets })
     }
 
-    /// Before its turn.
+    /// Before its turn, or as it failed.
     fn missing(&self, run: &PlannedRun) -> RunOutcome {
         let folder = self.shared.args.out.join(&run.folder);
-        RunOutcome { seed: run.seed, folder, epochs: 0, minutes: 0.0, outcome: Outcome::Missing, scores: None }
+        let outcome = match std::fs::read_to_string(folder.join(FAILURE)) {
+            Ok(reason) => Outcome::Failed(reason.trim().to_owned()),
+            Err(_) => Outcome::Missing,
+        };
+        RunOutcome { seed: run.seed, folder, epochs: 0, minutes: 0.0, outcome, scores: None }
     }
 
     /// The data as `run` reads them.
@@ -158,67 +189,93 @@ impl<'a> Bench<'a> {
     }
 
     /// Trains `run`, which the variant `teachers` teaches, to its end if that is wanted and was not done before, and
-    /// reads what it says.
-    fn outcome(&self, run: &PlannedRun, teachers: Option<usize>) -> Result<RunOutcome> {
+    /// reads what it says. A run that fails does not keep the others from going on.
+    fn outcome(&self, run: &PlannedRun, teachers: Option<usize>) -> RunOutcome {
         let missing = self.missing(run);
-        let folder = missing.folder.clone();
-        let dataset = self.dataset_of(run)?;
-        let has_ended = folder.join(training::SCORES_FILE).is_file();
-        if has_ended && manifest::read(&folder.join("manifest.csv"))?.digest() != dataset.digest() {
-            bail!("{} holds a run on other data: remove it, or give another --out", folder.display());
-        }
+        let has_ended = ["model.onnx", training::SCORES_FILE].iter().all(|name| missing.folder.join(name).is_file());
         if !has_ended && self.shared.args.table {
-            return Ok(missing);
+            return missing;
         }
-        if !has_ended && let Err(reason) = self.train(run, teachers, dataset) {
-            self.shared.progress.line(&format!("{}: {reason}", run.folder.display()));
-            return Ok(RunOutcome { outcome: Outcome::Failed(reason), ..missing });
+        let failure = missing.folder.join(FAILURE);
+        let judged = self.judged(run, teachers, has_ended);
+        match judged {
+            Ok(judged) => {
+                let _ = std::fs::remove_file(failure);
+                judged
+            }
+            Err(e) => {
+                let reason = sentence(&e);
+                self.shared.progress.line(&format!("{}: {reason}", run.folder.display()));
+                if !self.shared.args.table {
+                    // So that the table says it when nobody trains; without it the run is missing there.
+                    let _ = std::fs::create_dir_all(&missing.folder);
+                    let _ = write_atomically(&failure, reason.as_bytes());
+                }
+                RunOutcome { outcome: Outcome::Failed(reason), ..missing }
+            }
+        }
+    }
+
+    /// What `run` says once it has ended.
+    fn judged(&self, run: &PlannedRun, teachers: Option<usize>, has_ended: bool) -> Result<RunOutcome> {
+        let folder = self.shared.args.out.join(&run.folder);
+        let options = self.options(run, teachers)?;
+        match has_ended {
+            true => training::require_same(&folder, &options.identity()?)?,
+            false => {
+                let named = Named { name: run.folder.display().to_string(), progress: self.shared.progress };
+                training::train(options, &named)?;
+                training::remove_checkpoint(&folder).with_context(|| format!("{}", folder.display()))?;
+            }
         }
         let scores = Scores::read(&folder).map_err(anyhow::Error::msg)?;
+        let files = self.dataset.of(Split::Val).into_iter().map(|item| item.file.as_str());
+        let is_of_these = scores.images.iter().map(|image| image.file.as_str()).eq(files);
+        if !is_of_these || scores.shifts.len() != SHIFTS.len() {
+            bail!("{}: its scores are not of these validation images and shifts: remove the run", folder.display());
+        }
         let trained = TrainedRun::open(&folder)?;
         Ok(RunOutcome {
+            seed: run.seed,
             epochs: trained.training.len(),
             minutes: trained.training.iter().map(|epoch| epoch.seconds).sum::<f64>() / 60.0,
             outcome: Outcome::Judged(Figures::new(&scores, &self.subsets)),
             scores: Some(scores),
-            ..missing
+            folder,
         })
     }
 
-    /// The models of the variant `teachers`; the error is a sentence.
-    fn teachers(&self, run: &PlannedRun, teachers: Option<usize>, labels: &Labels) -> Result<Teachers, String> {
+    /// The models of the variant `teachers`.
+    fn teachers(&self, run: &PlannedRun, teachers: Option<usize>, labels: &Labels) -> Result<Teachers> {
         let variant = teachers.map(|index| &self.shared.plan.variants[index]);
         let folders =
             variant.iter().flat_map(|variant| &variant.runs).map(|run| self.shared.args.out.join(&run.folder));
         let folders: Vec<PathBuf> = folders.collect();
         if let Some(folder) = folders.iter().find(|folder| !folder.join(training::SCORES_FILE).is_file()) {
-            return Err(format!("its teacher {} has not ended with a model", folder.display()));
+            bail!("its teacher {} has not ended with a model", folder.display());
         }
         let models: Vec<PathBuf> = folders.iter().map(|folder| folder.join("model.onnx")).collect();
         let share = run.recipe.distillation.share;
-        Teachers::load(&models, labels, share, self.shared.compute).map_err(|e| e.to_string())
+        Ok(Teachers::load(&models, labels, share, self.shared.compute)?)
     }
 
-    /// Trains; the error is a sentence.
-    fn train(&self, run: &PlannedRun, teachers: Option<usize>, dataset: Dataset) -> Result<(), String> {
-        let folder = self.shared.args.out.join(&run.folder);
-        let teachers = self.teachers(run, teachers, &dataset.labels)?;
-        let options = Options {
+    /// What training `run` takes.
+    fn options(&self, run: &PlannedRun, teachers: Option<usize>) -> Result<Options> {
+        let dataset = self.dataset_of(run)?;
+        let args = self.shared.args;
+        Ok(Options {
             recipe: run.recipe.clone(),
             recipe_text: run.text.clone(),
+            teachers: self.teachers(run, teachers, &dataset.labels)?,
             dataset,
-            out: folder.clone(),
-            weights: self.shared.args.weights.clone(),
-            frame_cache: Some(self.shared.args.out.join("frames")),
+            out: args.out.join(&run.folder),
+            weights: args.weights.clone(),
+            frame_cache: Some(args.out.join("frames")),
             others: vec![],
-            teachers,
             resume: true,
             device: self.shared.device.clone(),
             operators: self.shared.operators,
-        };
-        let named = Named { name: run.folder.display().to_string(), progress: self.shared.progress };
-        training::train(options, &named).map_err(|e| e.to_string())?;
-        training::remove_checkpoint(&folder).map_err(|e| format!("{}: {e}", folder.display()))
+        })
     }
 }
 

@@ -146,7 +146,9 @@ impl Recipe {
         }
         self.augment.check()?;
         let at_least = match self.operating_point {
-            OperatingPointRule::Sensitivity { at_least } | OperatingPointRule::Specificity { at_least } => at_least,
+            OperatingPointRule::Sensitivity { at_least }
+            | OperatingPointRule::SensitivityBound { at_least }
+            | OperatingPointRule::Specificity { at_least } => at_least,
             OperatingPointRule::Youden => 1.0,
         };
         if !(at_least > 0.0 && at_least <= 1.0) {

@@ -7,6 +7,9 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
+/// Names that a study's folder has for other things.
+const TAKEN: [&str; 4] = ["frames", "lock", "study.json", "begun.json"];
+
 /// Why a study is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StudyError {
@@ -132,12 +135,9 @@ impl Plan {
                 runs: file.seeds.iter().map(run).collect::<Result<_, _>>()?,
             })
         };
-        Ok(Plan {
-            variants: file.variant.iter().map(variant).collect::<Result<_, StudyError>>()?,
-            name: file.name.clone(),
-            choose: file.choose,
-            split_seed: file.split_seed,
-        })
+        let variants: Vec<Variant> = file.variant.iter().map(variant).collect::<Result<_, StudyError>>()?;
+        compare(&variants, file.choose).map_err(value)?;
+        Ok(Plan { variants, name: file.name.clone(), choose: file.choose, split_seed: file.split_seed })
     }
 
     /// All runs: the first seed of every variant, then the second, so that a study that is stopped has something of
@@ -153,6 +153,19 @@ impl Plan {
     }
 }
 
+/// Refuses variants that do not compare, and a figure that they do not have.
+fn compare(variants: &[Variant], choose: Criterion) -> Result<(), String> {
+    let ages = |variant: &Variant| variant.runs[0].recipe.population.ages;
+    if let Some(other) = variants.iter().find(|variant| ages(variant) != ages(&variants[0])) {
+        return Err(format!("variant {}: population.ages is another: runs on other people do not compare", other.name));
+    }
+    let leaves_out = |variant: &Variant| !variant.runs[0].recipe.data.leave_out.is_empty();
+    if choose == Criterion::LeftOut && !variants.iter().any(leaves_out) {
+        return Err("choose = \"left-out\", and no variant has data.leave_out".into());
+    }
+    Ok(())
+}
+
 fn check(file: &File) -> Result<(), String> {
     let seeds: HashSet<u64> = file.seeds.iter().copied().collect();
     if file.seeds.is_empty() || seeds.len() != file.seeds.len() {
@@ -162,8 +175,8 @@ fn check(file: &File) -> Result<(), String> {
     if file.variant.is_empty() || names.len() != file.variant.len() {
         return Err("there must be one [[variant]] or more, each with a name of its own".into());
     }
-    let serves =
-        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let is_free = |name: &str| (1..=64).contains(&name.len()) && !TAKEN.contains(&name);
+    let serves = |name: &str| is_free(name) && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
     match file.variant.iter().find(|v| !serves(&v.name) || v.name.starts_with('.')) {
         Some(v) => Err(format!("variant name \"{}\": it names a folder: letters, digits, - _ and . serve", v.name)),
         None => Ok(()),
@@ -334,6 +347,9 @@ schedule = "cosine"
             ("crop = 0.3", "crop = 7.0", "variant crops: augment.crop"),
             ("crop = 0.3", "crp = 0.3", "variant crops: unknown field `crp`"),
             ("name = \"plain\"", "name = \"../plain\"", "it names a folder"),
+            ("name = \"plain\"", "name = \"frames\"", "it names a folder"),
+            ("crop = 0.3", "crop = 0.3\n[variant.set.population]\nages = [1, 5]", "population.ages is another"),
+            ("worst-shift", "left-out", "no variant has data.leave_out"),
             ("name = \"plain\"", "name = \"crops\"", "a name of its own"),
             ("set.train.epochs = 2", "set.seed = 2", "`seed` is the study's own"),
             ("base = \"phantom-cnn\"", "base = \"d-resnet50-two-stage\"", "several stages"),

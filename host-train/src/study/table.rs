@@ -97,13 +97,15 @@ pub struct Table {
     pub conflicts: usize,
     /// The variants.
     pub variants: Vec<VariantRow>,
+    /// What a person should know, a sentence each.
+    pub remarks: Vec<String>,
     /// The best by the criterion; `None` before every run has ended, or where one failed.
     pub chosen: Option<String>,
 }
 
 impl Table {
     /// Of the `runs` of each variant of `plan`.
-    pub fn new(plan: &Plan, runs: Vec<Vec<RunOutcome>>, subsets: &Subsets) -> Table {
+    pub fn new(plan: &Plan, runs: Vec<Vec<RunOutcome>>, subsets: &Subsets, remarks: &[String]) -> Table {
         let first: Vec<Option<f64>> = runs.first().map_or(vec![], |runs| criteria(runs, plan.choose));
         let images = runs.iter().flatten().find_map(|run| run.scores.as_ref()).map_or(0, |scores| scores.images.len());
         let row = |(variant, runs): (&super::Variant, Vec<RunOutcome>)| {
@@ -115,6 +117,7 @@ impl Table {
             choose: plan.choose,
             images,
             conflicts: subsets.conflicts.len(),
+            remarks: remarks.to_vec(),
             chosen: chosen(&variants, plan.choose),
             variants,
         }
@@ -147,8 +150,9 @@ impl Table {
             self.choose.name(),
             self.conflicts
         )];
+        lines.extend(self.remarks.iter().cloned());
         match self.chosen.as_deref().and_then(|name| self.variants.iter().find(|v| v.name == name)) {
-            None => lines.push("Nothing is chosen: not every run has ended with a model.".into()),
+            None => lines.push("Nothing is chosen: not every run has ended with a model that has this figure.".into()),
             Some(best) => lines.push(self.choice(best)),
         }
         for run in self.variants.iter().flat_map(|variant| &variant.runs) {
@@ -333,7 +337,7 @@ name = "b"
     fn table(a: [Option<usize>; 2], b: [Option<usize>; 2]) -> Table {
         let plan = Plan::parse(STUDY, Path::new("s.toml")).unwrap();
         let runs = |quarters: [Option<usize>; 2]| vec![outcome(1, quarters[0]), outcome(2, quarters[1])];
-        Table::new(&plan, vec![runs(a), runs(b)], &Subsets::default())
+        Table::new(&plan, vec![runs(a), runs(b)], &Subsets::default(), &[])
     }
 
     #[test]

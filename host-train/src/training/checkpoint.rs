@@ -86,6 +86,27 @@ pub struct Identity {
     /// Who teaches.
     #[serde(default)]
     pub teachers: Vec<String>,
+    /// The digest of the weights that it starts from, empty for none; `None` in states of programs that did not keep
+    /// it.
+    #[serde(default)]
+    pub weights: Option<String>,
+}
+
+impl Identity {
+    /// What of `self` another run does not share; `None` of the same run.
+    fn differs_from(&self, other: &Identity) -> Option<&'static str> {
+        let same_weights = match (&self.weights, &other.weights) {
+            (Some(own), Some(other)) => own == other,
+            _ => true,
+        };
+        let same = [
+            ("recipe", self.recipe == other.recipe),
+            ("data set", self.data == other.data),
+            ("set of teachers", self.teachers == other.teachers),
+            ("file of weights", same_weights),
+        ];
+        same.into_iter().find(|(_, is_same)| !is_same).map(|(what, _)| what)
+    }
 }
 
 /// A run's folder.
@@ -175,13 +196,7 @@ impl RunFolder {
         let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
         let bad = |reason: String| TrainError::Checkpoint { path: path.clone(), reason };
         let state: State = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
-        let Identity { recipe, data, teachers } = &self.identity;
-        let same = [
-            ("recipe", state.identity.recipe == *recipe),
-            ("data set", state.identity.data == *data),
-            ("set of teachers", state.identity.teachers == *teachers),
-        ];
-        if let Some((what, _)) = same.into_iter().find(|(_, is_same)| !is_same) {
+        if let Some(what) = state.identity.differs_from(&self.identity) {
             return Err(TrainError::OtherRun(path, what));
         }
         let stage = stages.get(state.stage).ok_or_else(|| bad(format!("stage {}", state.stage)))?;
@@ -257,6 +272,18 @@ pub fn kept_weights(folder: &Path) -> std::io::Result<PathBuf> {
     let text = std::fs::read_to_string(folder.join("state.json"))?;
     let state: State = serde_json::from_str(&text).map_err(std::io::Error::other)?;
     Ok(best_file(folder, state.best_epoch))
+}
+
+/// Refused unless the run in `folder` is the one with `identity`.
+pub fn require_same(folder: &Path, identity: &Identity) -> Result<(), TrainError> {
+    let path = folder.join("state.json");
+    let text = std::fs::read_to_string(&path).map_err(TrainError::io(&path))?;
+    let state: State = serde_json::from_str(&text)
+        .map_err(|e| TrainError::Checkpoint { path: path.clone(), reason: e.to_string() })?;
+    match state.identity.differs_from(identity) {
+        Some(what) => Err(TrainError::OtherRun(folder.to_owned(), what)),
+        None => Ok(()),
+    }
 }
 
 /// Removes what the finished run in `folder` would go on from, and keeps its best weights.

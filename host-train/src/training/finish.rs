@@ -7,7 +7,7 @@ use super::{Options, Progress, TrainError};
 use crate::export;
 use crate::network::Network;
 use crate::recipe::Output;
-use data::calibration::calibrate;
+use data::calibration::{calibrate, intervals};
 use data::evaluation::answers;
 use data::metrics::Metrics;
 use data::{domain, frames};
@@ -45,7 +45,7 @@ pub fn finish(network: &Network, run: Finish, progress: &impl Progress) -> Resul
     let activations = observe(&model, &run, progress)?;
     let mut contract = contract(&run);
     contract.domain = domain(&run, progress)?;
-    let metrics = judge(&model, &mut contract, &run, progress)?;
+    let Judgement { metrics, scores } = judge(&model, &mut contract, &run, progress)?;
     let ranges = ranges_to_metadata(&activations.ranges(Method::MinMax));
     for (key, value) in contract.to_metadata().into_iter().chain([ranges, activations.to_metadata()]) {
         onnx::set_metadata(&mut model, key, value);
@@ -53,6 +53,8 @@ pub fn finish(network: &Network, run: Finish, progress: &impl Progress) -> Resul
     onnx::save(&model, &run.folder.path().join("model.onnx"))?;
     let text = serde_json::to_string_pretty(&metrics).expect("plain data serialises");
     run.folder.write("evaluation.json", &text)?;
+    // Last: where it is, the run has ended.
+    run.folder.write(scores::FILE, &serde_json::to_string(&scores).expect("plain data serialises"))?;
     Ok(metrics)
 }
 
@@ -75,13 +77,20 @@ fn domain(run: &Finish, progress: &impl Progress) -> Result<Domain, TrainError> 
     Ok(Domain { ages: run.options.recipe.population.ages, ..fitted })
 }
 
-/// Chooses temperature and operating points; gives the metrics on the validation images as they are.
+/// What the validation images say.
+struct Judgement {
+    /// As they are.
+    metrics: Metrics,
+    scores: Scores,
+}
+
+/// Chooses temperature and operating points on the validation images.
 fn judge(
     model: &pb::ModelProto,
     contract: &mut Contract,
     run: &Finish,
     progress: &impl Progress,
-) -> Result<Metrics, TrainError> {
+) -> Result<Judgement, TrainError> {
     let recipe = &run.options.recipe;
     let val = &run.material.val;
     let frames = val.frames.take(0..val.frames.len()).map_err(TrainError::Frames)?;
@@ -96,9 +105,12 @@ fn judge(
     let rule = &recipe.operating_point;
     contract.calibration.shifted = recipe.validation.shifted;
     let judged = calibrate(contract, &answers, rule, rule.in_words());
+    let items = &run.options.dataset.items;
+    let patients: Vec<&str> = val.items.iter().map(|i| items[*i].patient.as_str()).collect();
+    progress.line("how sure temperature and threshold are: resampling patients");
+    contract.provenance.metrics.extend(intervals(contract, &answers, rule, &patients, ""));
     let scores = Scores::new(contract, &answers, &run.options.dataset, &val.items);
-    run.folder.write(scores::FILE, &serde_json::to_string(&scores).expect("plain data serialises"))?;
-    Ok(judged.keep(contract, ""))
+    Ok(Judgement { metrics: judged.keep(contract, ""), scores })
 }
 
 /// The contract of the model, its operating point still to be chosen.

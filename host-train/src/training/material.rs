@@ -74,7 +74,7 @@ pub fn load(options: &mut Options, input: &InputContract, progress: &impl Progre
 }
 
 /// Refused if `reading` leaves out groups that no training image is of: a mistyped name would leave out nothing.
-fn require_groups(dataset: &Dataset, reading: &Reading) -> Result<(), TrainError> {
+pub fn require_groups(dataset: &Dataset, reading: &Reading) -> Result<(), TrainError> {
     let train = dataset.of(Split::Train);
     for (name, values) in &reading.leave_out {
         for value in values {

@@ -19,7 +19,8 @@ mod scores;
 mod targets;
 mod teachers;
 
-pub use checkpoint::{EpochMetrics, kept_weights, remove_checkpoint};
+pub use checkpoint::{EpochMetrics, Identity, RunFolder, kept_weights, remove_checkpoint, require_same};
+pub use material::require_groups;
 pub use run::train;
 pub use scores::{FILE as SCORES_FILE, ScoredImage, Scores, ShiftScores};
 pub use teachers::{TeacherError, Teachers};
@@ -33,6 +34,7 @@ use data::{Dataset, DatasetError};
 use edge_runtime::engine::EngineError;
 use edge_runtime::model::ModelError;
 use edge_runtime::onnx;
+use edge_runtime::process::files::sha256_hex;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -60,6 +62,22 @@ pub struct Options {
     pub device: Device,
     /// Whose operators they run on.
     pub operators: Operators,
+}
+
+impl Options {
+    /// What makes the run the one that it is.
+    pub fn identity(&self) -> Result<Identity, TrainError> {
+        let weights = match &self.weights {
+            None => String::new(),
+            Some(path) => sha256_hex(&std::fs::read(path).map_err(TrainError::io(path))?),
+        };
+        Ok(Identity {
+            recipe: self.recipe_text.clone(),
+            data: self.dataset.digest(),
+            teachers: self.teachers.names(),
+            weights: Some(weights),
+        })
+    }
 }
 
 /// Where a run tells what it does.
@@ -114,7 +132,7 @@ pub enum TrainError {
     #[error("{0} holds a run already: give --resume to go on with it, or another --out")]
     Occupied(PathBuf),
     /// The checkpoint belongs to another run.
-    #[error("{0}: the checkpoint was made with another {1}; start again in another --out")]
+    #[error("{0}: the run there has another {1}; start again in another --out")]
     OtherRun(PathBuf, &'static str),
     /// The checkpoint cannot be used.
     #[error("{path}: the checkpoint cannot be used ({reason})")]

@@ -1,7 +1,7 @@
 //! The stages of a run, and the loop over the epochs of each.
 
 use super::batches::{Frames, Images, ahead, order};
-use super::checkpoint::{Checkpoint, EpochMetrics, Identity, RunFolder};
+use super::checkpoint::{Checkpoint, EpochMetrics, RunFolder};
 use super::features::{FreshFeatures, FrozenStages};
 use super::finish::{Finish, finish};
 use super::material::{self, Material};
@@ -31,11 +31,7 @@ pub fn train(mut options: Options, progress: &impl Progress) -> Result<Metrics, 
     RunFolder::create(&options.out)?;
     let network = initial_network(&options, progress)?;
     let material = material::load(&mut options, &input, progress)?;
-    let identity = Identity {
-        recipe: options.recipe_text.clone(),
-        data: options.dataset.digest(),
-        teachers: options.teachers.names(),
-    };
+    let identity = options.identity()?;
     let folder = RunFolder::new(&options.out, identity);
     folder.write("recipe.toml", &options.recipe_text)?;
     folder.write("manifest.csv", &manifest::write(&options.dataset))?;

@@ -1,5 +1,5 @@
-//! Networks that teach another: their mean probabilities are a share of what the loss compares with (distillation, Hinton
-//! et al. 2015), on the very view of an image that the pupil sees (Beyer et al. 2022).
+//! Networks that teach another: their mean probabilities are a share of what the loss compares with (distillation,
+//! Hinton et al. 2015), on the very view of an image that the pupil sees (Beyer et al. 2022).
 
 use data::Labels;
 use edge_runtime::engine::{Compute, EngineError};

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 /// What recipes call it.
-pub(super) const NAME: &str = "list";
+pub(crate) const NAME: &str = "list";
 
 const KNOWN: [&str; 7] = ["path", "label", "patient", "split", "age", "sex", "view"];
 

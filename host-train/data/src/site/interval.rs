@@ -13,11 +13,26 @@ pub fn wilson(hits: usize, of: usize) -> [f64; 2] {
 }
 
 /// As [`wilson()`], of a `share` of `n`.
-pub(super) fn wilson_share(share: f64, n: f64) -> [f64; 2] {
+pub fn wilson_share(share: f64, n: f64) -> [f64; 2] {
     let middle = share + Z * Z / (2.0 * n);
     let reach = Z * (share * (1.0 - share) / n + Z * Z / (4.0 * n * n)).sqrt();
     let scale = 1.0 + Z * Z / n;
     [((middle - reach) / scale).max(0.0), ((middle + reach) / scale).min(1.0)]
+}
+
+/// The share of `n` whose interval begins at `at_least`; 1 where none does.
+pub fn share_for_bound(at_least: f64, n: f64) -> f64 {
+    let mut low = at_least;
+    let mut high = 1.0;
+    for _ in 0..50 {
+        let middle = (low + high) / 2.0;
+        if wilson_share(middle, n)[0] < at_least {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    high
 }
 
 #[cfg(test)]

@@ -10,10 +10,14 @@ mod plan;
 mod rows;
 mod scores;
 
-pub use interval::wilson;
+pub use interval::{share_for_bound, wilson, wilson_share};
 pub use plan::{Plan, PlanError, plan};
-pub use rows::{ChooseError, Estimate, Row, Verdict, choose, intercept, reliability, rows, thresholds, verdict};
-pub use scores::read_scores;
+pub use rows::{
+    ChooseError, Estimate, Row, Verdict, check, choose, intercept, reliability, rows, thresholds, uncertain, verdict,
+};
+pub use scores::{Scores, read_scores};
+
+use std::collections::HashSet;
 
 /// What a clinic wants.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -31,7 +35,7 @@ pub struct Scored {
     pub probabilities: Vec<f32>,
     /// Whether the reference standard finds it.
     pub truths: Vec<bool>,
-    /// Who each is of.
+    /// Who each is of. Radiographs of one person resemble each other: people are counted, not radiographs.
     pub patients: Vec<String>,
 }
 
@@ -43,6 +47,12 @@ impl Scored {
 
     /// People.
     pub fn people(&self) -> usize {
-        self.patients.iter().collect::<std::collections::HashSet<_>>().len()
+        self.patients.iter().collect::<HashSet<_>>().len()
+    }
+
+    /// People of whom some radiograph shows what is looked for, or shows it not.
+    pub fn people_with(&self, truth: bool) -> usize {
+        let pairs = self.patients.iter().zip(&self.truths);
+        pairs.filter(|(_, t)| **t == truth).map(|(patient, _)| patient).collect::<HashSet<_>>().len()
     }
 }

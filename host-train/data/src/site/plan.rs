@@ -1,7 +1,7 @@
 //! How many radiographs a study needs before it begins.
 
 use super::Goal;
-use super::interval::{wilson, wilson_share};
+use super::interval::{share_for_bound, wilson, wilson_share};
 use serde::Serialize;
 
 /// No study is larger.
@@ -10,8 +10,8 @@ const MOST: usize = 1_000_000;
 /// 80th percentile of the normal distribution: so likely is a study of the planned size to show what is expected.
 const POWER: f64 = 0.841_621_233_572_914;
 
-/// Half the width of the interval of the specificity that a study aims at.
-const SPECIFICITY_REACH: f64 = 0.05;
+/// Width of the interval of the specificity that a study aims at.
+const SPECIFICITY_WIDTH: f64 = 0.1;
 
 /// What a study needs.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -20,12 +20,17 @@ pub struct Plan {
     pub expected_sensitivity: f64,
     /// The specificity that is expected of it.
     pub expected_specificity: f64,
-    /// Radiographs of the ill, so that the lower end of the interval reaches the goal in four studies of five.
+    /// People who are ill, so that the lower end of the interval reaches the goal in four studies of five.
     pub positives: usize,
-    /// Radiographs of others, so that their interval is no wider than ±5 points.
+    /// People who are not, so that their interval is no wider than 10 points.
     pub negatives: usize,
     /// People who have to be examined at the clinic's prevalence to find both.
     pub people: usize,
+    /// People who are ill in a second sample, so that it confirms in four studies of five: the first sample puts the
+    /// threshold where its own interval begins at the goal, which leaves nothing to spare.
+    pub confirming_positives: usize,
+    /// People who have to be examined for that.
+    pub confirming_people: usize,
 }
 
 /// Why there is no plan.
@@ -66,11 +71,34 @@ pub fn plan(goal: Goal, expected: [f64; 2]) -> Result<Plan, PlanError> {
     let positives = (fewest..=MOST).find(shows).ok_or(unreachable)?;
     let is_narrow = |n: &usize| {
         let [low, high] = wilson_share(specificity, *n as f64);
-        high - low <= 2.0 * SPECIFICITY_REACH
+        high - low <= SPECIFICITY_WIDTH
     };
     let negatives = (1..=MOST).find(is_narrow).unwrap_or(MOST);
     let people = (positives as f64 / goal.prevalence).max(negatives as f64 / (1.0 - goal.prevalence)).ceil() as usize;
-    Ok(Plan { expected_sensitivity: sensitivity, expected_specificity: specificity, positives, negatives, people })
+    let confirming_positives = confirming(goal, positives);
+    Ok(Plan {
+        expected_sensitivity: sensitivity,
+        expected_specificity: specificity,
+        positives,
+        negatives,
+        people,
+        confirming_positives,
+        confirming_people: (confirming_positives as f64 / goal.prevalence).ceil() as usize,
+    })
+}
+
+/// How many of the ill a second sample needs after a first one of so many `positives`. The first says of its threshold
+/// no more than that the sensitivity is the share whose interval begins at the goal, give or take its own error.
+fn confirming(goal: Goal, positives: usize) -> usize {
+    let first = positives as f64;
+    let share = share_for_bound(goal.sensitivity, first);
+    let shows = |n: &usize| {
+        let n = *n as f64;
+        let error = (share * (1.0 - share) * (1.0 / first + 1.0 / n)).sqrt();
+        share - POWER * error >= share_for_bound(goal.sensitivity, n)
+    };
+    // In steps of a hundredth: nobody counts closer.
+    (positives..=MOST).step_by((positives / 100).max(1)).find(shows).unwrap_or(MOST)
 }
 
 #[cfg(test)]
@@ -93,6 +121,25 @@ mod tests {
         assert_eq!(plan.people, plan.positives * 10);
         let [low, high] = wilson_share(0.9, plan.negatives as f64);
         assert!((0.099..=0.1).contains(&(high - low)), "{plan:?}");
+    }
+
+    #[test]
+    fn four_second_samples_of_five_confirm() {
+        let goal = Goal { sensitivity: 0.9, prevalence: 0.1 };
+        let first = 239;
+        let second = confirming(goal, first);
+        let mut rng = ChaCha8Rng::seed_from_u64(2);
+        let chosen = share_for_bound(0.9, first as f64);
+        let mut confirms = || {
+            // What the threshold's sensitivity really is: the first sample's share and its error.
+            let error = (chosen * (1.0 - chosen) / first as f64).sqrt();
+            let normal: f64 = (0..12).map(|_| rng.random::<f64>() - 0.5).sum();
+            let truth = (chosen + error * normal).clamp(0.0, 1.0);
+            let caught = (0..second).filter(|_| rng.random_bool(truth)).count();
+            wilson(caught, second)[0] >= 0.9
+        };
+        let confirmed = (0..2000).filter(|_| confirms()).count();
+        assert!((1500..1700).contains(&confirmed), "{confirmed} of 2000 with {second}");
     }
 
     #[test]

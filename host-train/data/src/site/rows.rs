@@ -1,17 +1,24 @@
 //! Every threshold, with what it means for a thousand people of the clinic.
 
-use super::interval::wilson;
+use super::interval::wilson_share;
 use super::plan::fewest_positives;
 use super::{Goal, Scored};
 use crate::bootstrap::samples;
-use crate::curves::{Bin, curve};
+use crate::curves::Bin;
 use serde::Serialize;
+use std::collections::HashSet;
 
 /// Thresholds that are looked at, at most, evenly by rank.
 const MOST: usize = 400;
 
-/// Radiographs of people who are not ill, at least: fewer say nothing of the specificity.
+/// People who are not ill, at least: fewer say nothing of the specificity.
 const FEWEST_NEGATIVES: usize = 30;
+
+/// Distinct probabilities, at least: fewer are calls, or scores of another kind.
+const FEWEST_VALUES: usize = 10;
+
+/// Share of the clinic's people, those nearest to the threshold, whom a reader has to decide.
+const UNCERTAIN: f64 = 0.1;
 
 /// Intercepts lie between this and its negative.
 const LARGEST_INTERCEPT: f64 = 20.0;
@@ -27,7 +34,8 @@ pub struct Estimate {
 
 /// A threshold.
 ///
-/// Intervals of sensitivity and specificity are the wider at each end of those by resampling patients and by Wilson;
+/// Intervals of sensitivity and specificity are the wider at each end of those by resampling patients and by Wilson,
+/// who is given people, not radiographs;
 /// those of what follows from both are at the ends of both at once, which is cautious.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Row {
@@ -50,10 +58,10 @@ pub struct Row {
 /// Why no threshold is chosen.
 #[derive(Debug, thiserror::Error)]
 pub enum ChooseError {
-    /// Too few radiographs of the ill.
+    /// Too few of the ill.
     #[error(
-        "{found} radiographs of the ill are too few: even a model that misses none needs {needed} to show a \
-         sensitivity of at least {goal}"
+        "{found} people who are ill are too few: even a model that misses none needs {needed} to show a sensitivity of \
+         at least {goal}"
     )]
     FewPositives {
         /// How many there are.
@@ -63,14 +71,34 @@ pub enum ChooseError {
         /// What is wanted.
         goal: f64,
     },
-    /// Too few radiographs of others.
-    #[error(
-        "{found} radiographs of people who are not ill are too few to say how many are called ill: at least \
-         {FEWEST_NEGATIVES}"
-    )]
+    /// Too few of others.
+    #[error("{found} people who are not ill are too few to say how many are called so: at least {FEWEST_NEGATIVES}")]
     FewNegatives {
         /// How many there are.
         found: usize,
+    },
+    /// Not probabilities.
+    #[error(
+        "there are {0} different probabilities: these are calls, or scores of another kind; give what the model says, \
+         from 0 to 1, unrounded"
+    )]
+    FewValues(usize),
+    /// The intercept has no bound.
+    #[error(
+        "no intercept brings the mean probability to the prevalence: the probabilities are not this model's, or tell \
+         nothing here"
+    )]
+    NoIntercept,
+    /// The model tells nothing here.
+    #[error(
+        "the model does not tell the ill from others here: at the threshold that would show the sensitivity \
+         ({threshold:.3}) the specificity is {specificity:.3}"
+    )]
+    Useless {
+        /// The threshold.
+        threshold: f32,
+        /// The specificity there.
+        specificity: f64,
     },
     /// No threshold shows the sensitivity.
     #[error(
@@ -105,15 +133,14 @@ pub fn rows(scored: &Scored, thresholds: &[f32], goal: Goal, seed: u64) -> Vec<R
     let drawn = samples(&patients, seed, |drawn| Shares::of(scored, drawn, thresholds));
     let all: Vec<usize> = (0..scored.truths.len()).collect();
     let own = Shares::of(scored, &all, thresholds);
-    let positives = scored.positives();
     let row = |(k, threshold): (usize, &f32)| {
         let estimate = |shares: fn(&Shares) -> &Vec<f64>, of: usize| {
             let value = shares(&own)[k];
             let values: Vec<f64> = drawn.iter().map(|s| shares(s)[k]).filter(|v| v.is_finite()).collect();
             Estimate { value, ci95: wider(value, of, values) }
         };
-        let sensitivity = estimate(|s| &s.sensitivity, positives);
-        let specificity = estimate(|s| &s.specificity, scored.truths.len() - positives);
+        let sensitivity = estimate(|s| &s.sensitivity, scored.people_with(true));
+        let specificity = estimate(|s| &s.specificity, scored.people_with(false));
         Row::new(*threshold, sensitivity, specificity, goal)
     };
     thresholds.iter().enumerate().map(row).collect()
@@ -143,9 +170,9 @@ impl Shares {
     }
 }
 
-/// The wider at each end of the middle 95 % of `samples` and of Wilson's interval.
-fn wider(share: f64, of: usize, mut samples: Vec<f64>) -> [f64; 2] {
-    let [low, high] = wilson((share * of as f64).round() as usize, of);
+/// The wider at each end of the middle 95 % of `samples` and of Wilson's interval, of so many people.
+fn wider(share: f64, people: usize, mut samples: Vec<f64>) -> [f64; 2] {
+    let [low, high] = wilson_share(share, people as f64);
     samples.sort_by(f64::total_cmp);
     let at = |part: f64| samples.get(((part * samples.len() as f64) as usize).min(samples.len().saturating_sub(1)));
     [at(0.025).map_or(low, |sample| low.min(*sample)), at(0.975).map_or(high, |sample| high.max(*sample))]
@@ -183,24 +210,39 @@ impl Row {
     }
 }
 
-/// The highest threshold of `rows` whose sensitivity reaches the goal with the lower end of its interval.
-pub fn choose(scored: &Scored, rows: &[Row], goal: Goal) -> Result<Row, ChooseError> {
-    let positives = scored.positives();
+/// Refuses a sample that can say nothing: too few people of either kind for `goal`, or no probabilities.
+pub fn check(scored: &Scored, goal: Goal) -> Result<(), ChooseError> {
+    let found = scored.people_with(true);
     let needed = fewest_positives(goal);
-    if positives < needed {
-        return Err(ChooseError::FewPositives { found: positives, needed, goal: goal.sensitivity });
+    if found < needed {
+        return Err(ChooseError::FewPositives { found, needed, goal: goal.sensitivity });
     }
-    let negatives = scored.truths.len() - positives;
-    if negatives < FEWEST_NEGATIVES {
-        return Err(ChooseError::FewNegatives { found: negatives });
+    let found = scored.people_with(false);
+    if found < FEWEST_NEGATIVES {
+        return Err(ChooseError::FewNegatives { found });
     }
+    let values: HashSet<u32> = scored.probabilities.iter().map(|p| p.to_bits()).collect();
+    if values.len() < FEWEST_VALUES {
+        return Err(ChooseError::FewValues(values.len()));
+    }
+    Ok(())
+}
+
+/// The highest threshold of `rows` whose sensitivity reaches the goal with the lower end of its interval.
+pub fn choose(rows: &[Row], goal: Goal) -> Result<Row, ChooseError> {
     let reaches = |row: &&Row| row.sensitivity.ci95[0] >= goal.sensitivity;
     let chosen = rows.iter().filter(reaches).max_by(|a, b| a.threshold.total_cmp(&b.threshold));
-    chosen.copied().ok_or_else(|| {
+    let Some(chosen) = chosen.copied() else {
         let lowest = rows.iter().min_by(|a, b| a.threshold.total_cmp(&b.threshold)).map(|row| row.sensitivity);
         let Estimate { value, ci95: [low, high] } = lowest.unwrap_or(Estimate { value: 0.0, ci95: [0.0, 1.0] });
-        ChooseError::Unreached { goal: goal.sensitivity, value, low, high }
-    })
+        return Err(ChooseError::Unreached { goal: goal.sensitivity, value, low, high });
+    };
+    // No better than calling people ill by lot.
+    if chosen.sensitivity.ci95[0] + chosen.specificity.ci95[0] <= 1.0 {
+        let specificity = chosen.specificity.value;
+        return Err(ChooseError::Useless { threshold: chosen.threshold, specificity });
+    }
+    Ok(chosen)
 }
 
 /// What a second sample says of the goal.
@@ -211,14 +253,15 @@ pub enum Verdict {
     Confirmed,
     /// It may be and may not.
     Open,
-    /// It is less than the goal, for sure.
+    /// The sensitivity is less than the goal, or the specificity less than on the first sample, for sure.
     Contradicted,
 }
 
-/// What `row`, of a second sample, says of `goal`.
-pub fn verdict(row: &Row, goal: Goal) -> Verdict {
+/// What `row`, of a second sample, says of `goal` and of the `chosen` row of the first.
+pub fn verdict(row: &Row, chosen: &Row, goal: Goal) -> Verdict {
     let [low, high] = row.sensitivity.ci95;
     match () {
+        () if row.specificity.ci95[1] < chosen.specificity.ci95[0] => Verdict::Contradicted,
         () if low >= goal.sensitivity => Verdict::Confirmed,
         () if high < goal.sensitivity => Verdict::Contradicted,
         () => Verdict::Open,
@@ -227,13 +270,9 @@ pub fn verdict(row: &Row, goal: Goal) -> Verdict {
 
 /// What is added to the logits of `scored` so that their mean probability is the share of the ill at `goal`'s
 /// prevalence, whatever that is in the sample (a logistic model with the intercept alone free: Steyerberg 2019,
-/// *Clinical Prediction Models*, 15.3; classes weighed as there). 0 where a class is missing.
-pub fn intercept(scored: &Scored, goal: Goal) -> f32 {
-    let positives = scored.positives() as f64;
-    let negatives = scored.truths.len() as f64 - positives;
-    if curve(&scored.probabilities, &scored.truths).is_empty() {
-        return 0.0;
-    }
+/// *Clinical Prediction Models*, 15.3; classes weighed as there).
+pub fn intercept(scored: &Scored, goal: Goal) -> Result<f32, ChooseError> {
+    let weights = weights(scored, goal);
     let logit = |p: f32| {
         let p = f64::from(p).clamp(1e-7, 1.0 - 1e-7);
         (p / (1.0 - p)).ln()
@@ -242,10 +281,7 @@ pub fn intercept(scored: &Scored, goal: Goal) -> f32 {
         .probabilities
         .iter()
         .zip(&scored.truths)
-        .map(|(p, truth)| {
-            let weight = if *truth { goal.prevalence / positives } else { (1.0 - goal.prevalence) / negatives };
-            (logit(*p), weight)
-        })
+        .map(|(p, truth)| (logit(*p), weights[usize::from(*truth)]))
         .collect();
     let mean = |a: f64| pairs.iter().map(|(logit, weight)| weight / (1.0 + (-(logit + a)).exp())).sum::<f64>();
     let mut low = -LARGEST_INTERCEPT;
@@ -254,18 +290,53 @@ pub fn intercept(scored: &Scored, goal: Goal) -> f32 {
         let middle = (low + high) / 2.0;
         if mean(middle) < goal.prevalence { low = middle } else { high = middle }
     }
-    ((low + high) / 2.0) as f32
+    let found = (low + high) / 2.0;
+    match found.abs() < LARGEST_INTERCEPT - 0.1 {
+        true => Ok(found as f32),
+        false => Err(ChooseError::NoIntercept),
+    }
+}
+
+/// Probabilities around `threshold`, as far in logits to either side, that hold [`UNCERTAIN`] of the clinic's people;
+/// `None` where no error is among them.
+pub fn uncertain(scored: &Scored, threshold: f32, goal: Goal) -> Option<[f32; 2]> {
+    let logit = |p: f32| {
+        let p = f64::from(p).clamp(1e-12, 1.0 - 1e-7);
+        (p / (1.0 - p)).ln()
+    };
+    let weights = weights(scored, goal);
+    let middle = logit(threshold);
+    let far = |i: usize| (logit(scored.probabilities[i]) - middle).abs();
+    let mut order: Vec<usize> = (0..scored.truths.len()).collect();
+    order.sort_by(|a, b| far(*a).total_cmp(&far(*b)));
+    let mut held = 0.0;
+    let mut reach = None;
+    let mut has_error = false;
+    for i in order {
+        held += weights[usize::from(scored.truths[i])];
+        if held > UNCERTAIN {
+            break;
+        }
+        reach = Some(far(i));
+        has_error |= (scored.probabilities[i] >= threshold) != scored.truths[i];
+    }
+    let reach = reach.filter(|_| has_error)?;
+    let probability = |logit: f64| (1.0 / (1.0 + (-logit).exp())) as f32;
+    Some([probability(middle - reach).min(threshold), probability(middle + reach).max(threshold)])
+}
+
+/// How much of the clinic's people a radiograph of the others, and of the ill, stands for.
+fn weights(scored: &Scored, goal: Goal) -> [f64; 2] {
+    let positives = scored.positives();
+    let negatives = scored.truths.len() - positives;
+    [(1.0 - goal.prevalence) / negatives.max(1) as f64, goal.prevalence / positives.max(1) as f64]
 }
 
 /// Ten bins of equally many radiographs by probability, with the means that the clinic would see: in the sample the ill
 /// may be more.
 pub fn reliability(scored: &Scored, goal: Goal) -> Vec<Bin> {
     const BINS: usize = 10;
-    let positives = scored.positives();
-    let weights = [
-        (1.0 - goal.prevalence) / (scored.truths.len() - positives).max(1) as f64,
-        goal.prevalence / positives.max(1) as f64,
-    ];
+    let weights = weights(scored, goal);
     let weight = |i: &usize| weights[usize::from(scored.truths[*i])];
     let mut order: Vec<usize> = (0..scored.truths.len()).collect();
     order.sort_by(|a, b| scored.probabilities[*a].total_cmp(&scored.probabilities[*b]));
@@ -304,7 +375,8 @@ mod tests {
     fn the_chosen_threshold_is_the_highest_that_reaches_the_goal_for_sure() {
         let scored = scored(1200, 0.0);
         let rows = rows(&scored, &thresholds(&scored), GOAL, 1);
-        let chosen = choose(&scored, &rows, GOAL).unwrap();
+        check(&scored, GOAL).unwrap();
+        let chosen = choose(&rows, GOAL).unwrap();
         assert!(chosen.sensitivity.ci95[0] >= 0.9 && chosen.sensitivity.value > 0.91);
         for row in &rows {
             assert!(row.threshold <= chosen.threshold || row.sensitivity.ci95[0] < 0.9);
@@ -341,33 +413,66 @@ mod tests {
     fn too_few_and_too_bad_are_refused() {
         let refused = |scored: &Scored, goal: Goal| {
             let rows = rows(scored, &thresholds(scored), goal, 1);
-            choose(scored, &rows, goal).unwrap_err().to_string()
+            check(scored, goal).and_then(|()| choose(&rows, goal).map(|_| ())).unwrap_err().to_string()
         };
         assert!(refused(&scored(40, 0.0), GOAL).contains("needs 35"));
         let mut ill = scored(400, 0.0);
         ill.truths = (0..400).map(|i| i % 20 != 0).collect();
-        assert!(refused(&ill, GOAL).starts_with("20 radiographs of people who are not ill"));
-        let mut useless = scored(400, 0.0);
-        useless.probabilities =
-            useless.truths.iter().enumerate().map(|(i, t)| if *t && i % 4 == 0 { 0.1 } else { 0.9 }).collect();
-        assert!(refused(&useless, GOAL).contains("collect more"));
+        assert!(refused(&ill, GOAL).starts_with("20 people who are not ill"));
+        let one = |truth: bool| if truth { "ill".to_owned() } else { "well".to_owned() };
+        let few = scored(400, 0.0);
+        let few = Scored { patients: few.truths.iter().map(|t| one(*t)).collect(), ..few };
+        assert!(refused(&few, GOAL).starts_with("1 people who are ill are too few"));
+        let mut calls = scored(400, 0.0);
+        calls.probabilities.iter_mut().for_each(|p| *p = p.round());
+        assert!(refused(&calls, GOAL).contains("there are 2 different probabilities"));
+        let mut inverted = scored(400, 0.0);
+        inverted.truths.iter_mut().for_each(|truth| *truth = !*truth);
+        assert!(refused(&inverted, GOAL).contains("does not tell the ill from others"));
+    }
+
+    #[test]
+    fn radiographs_of_one_person_count_as_one() {
+        let mut alone = scored(400, 0.0);
+        alone.patients = (0..400).map(|i| i.to_string()).collect();
+        let many = Scored {
+            probabilities: alone.probabilities.repeat(4),
+            truths: alone.truths.repeat(4),
+            patients: vec![alone.patients.clone(); 4].concat(),
+        };
+        let at = |scored: &Scored| rows(scored, &[0.3], GOAL, 1)[0].sensitivity;
+        let [alone, many] = [at(&alone), at(&many)];
+        assert!((alone.ci95[0] - many.ci95[0]).abs() < 1e-9 && (alone.ci95[1] - many.ci95[1]).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_uncertain_are_a_tenth_of_the_clinics_people() {
+        let scored = scored(4000, 0.0);
+        let [low, high] = uncertain(&scored, 0.3, GOAL).unwrap();
+        assert!(low < 0.3 && 0.3 < high);
+        let weights = weights(&scored, GOAL);
+        let inside = |i: &usize| (low..=high).contains(&scored.probabilities[*i]);
+        let held: f64 = (0..4000).filter(inside).map(|i| weights[usize::from(scored.truths[i])]).sum();
+        assert!((held - 0.1).abs() < 0.002, "{held}");
     }
 
     #[test]
     fn the_intercept_is_the_shift_and_the_change_of_prevalence() {
         let scored = scored(20_000, 1.2);
         let share = scored.positives() as f64 / 20_000.0;
-        let same = intercept(&scored, Goal { prevalence: share, ..GOAL });
+        let same = intercept(&scored, Goal { prevalence: share, ..GOAL }).unwrap();
         assert!((same + 1.2).abs() < 0.06, "{same}");
         // Fewer ill people: probabilities are lower.
-        assert!(intercept(&scored, GOAL) < same - 1.0);
-        assert_eq!(intercept(&Scored { truths: vec![true; 20_000], ..scored }, GOAL), 0.0);
+        assert!(intercept(&scored, GOAL).unwrap() < same - 1.0);
+        let patients = vec![String::new(); 4];
+        let one = Scored { probabilities: vec![1.0; 4], truths: vec![true, false, true, false], patients };
+        assert!(intercept(&one, Goal { prevalence: 0.01, ..GOAL }).is_err());
     }
 
     #[test]
     fn with_the_intercept_probabilities_are_those_of_the_clinic() {
         let mut scored = scored(20_000, 1.2);
-        let added = f64::from(intercept(&scored, GOAL));
+        let added = f64::from(intercept(&scored, GOAL).unwrap());
         let move_by = |p: f32| {
             let p = f64::from(p);
             (1.0 / (1.0 + (-((p / (1.0 - p)).ln() + added)).exp())) as f32
@@ -387,7 +492,9 @@ mod tests {
             let sensitivity = Estimate { value: (low + high) / 2.0, ci95: [low, high] };
             Row::new(0.5, sensitivity, Estimate { value: 0.8, ci95: [0.7, 0.9] }, GOAL)
         };
-        let verdicts = [row(0.91, 0.99), row(0.85, 0.95), row(0.7, 0.89)].map(|row| verdict(&row, GOAL));
+        let verdicts = [row(0.91, 0.99), row(0.85, 0.95), row(0.7, 0.89)].map(|row| verdict(&row, &row, GOAL));
         assert_eq!(verdicts, [Verdict::Confirmed, Verdict::Open, Verdict::Contradicted]);
+        let first = Row { specificity: Estimate { value: 0.97, ci95: [0.95, 0.99] }, ..row(0.91, 0.99) };
+        assert_eq!(verdict(&row(0.91, 0.99), &first, GOAL), Verdict::Contradicted);
     }
 }

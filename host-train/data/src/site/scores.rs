@@ -7,8 +7,21 @@ use crate::labels::Classes;
 use crate::readers::Table;
 use std::path::Path;
 
-/// Reads scores of the classes `classes`; without patients, each row is one.
-pub fn read_scores(path: &Path, classes: Classes) -> Result<Scored, DatasetError> {
+/// A table of scores.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scores {
+    /// What it holds.
+    pub scored: Scored,
+    /// Whether it says whose each is; without, each row is taken for a person.
+    pub has_patients: bool,
+}
+
+/// Reads scores of the classes `classes`.
+pub fn read_scores(path: &Path, classes: Classes) -> Result<Scores, DatasetError> {
+    if path.exists() && !path.is_file() {
+        let reason = "it is no file of rows".to_owned();
+        return Err(DatasetError::Table { path: path.to_owned(), reason });
+    }
     let mut table = Table::open(path)?;
     let probability = table.column("probability")?;
     let reference = match table.find("reference") {
@@ -33,14 +46,14 @@ pub fn read_scores(path: &Path, classes: Classes) -> Result<Scored, DatasetError
         scored.truths.push(labels.is_positive(label));
         scored.patients.push(if patient.is_some() { name.to_owned() } else { format!("row {}", row.line) });
     }
-    Ok(scored)
+    Ok(Scores { scored, has_patients: patient.is_some() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn read(text: &str) -> Result<Scored, String> {
+    fn read(text: &str) -> Result<Scores, String> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("scores.csv");
         std::fs::write(&path, text).unwrap();
@@ -49,13 +62,15 @@ mod tests {
 
     #[test]
     fn scores_are_read_whatever_the_reference_is_called() {
-        let scored = read("patient,probability,label,site\na,0.25,1,x\na,1,normal,y\n").unwrap();
+        let Scores { scored, has_patients } =
+            read("patient,probability,label,site\na,0.25,1,x\na,1,normal,y\n").unwrap();
         assert_eq!(
             (scored.probabilities.as_slice(), scored.truths.as_slice()),
             ([0.25, 1.0].as_slice(), [true, false].as_slice())
         );
-        assert_eq!((scored.people(), scored.positives()), (1, 1));
-        assert_eq!(read("probability,reference\n0.5,PNEUMONIA\n0.5,0\n").unwrap().people(), 2);
+        assert_eq!((scored.people(), scored.positives(), has_patients), (1, 1, true));
+        let unnamed = read("probability,reference\n0.5,PNEUMONIA/VIRAL\n0.5,0\n").unwrap();
+        assert_eq!((unnamed.scored.people(), unnamed.scored.positives(), unnamed.has_patients), (2, 1, false));
     }
 
     #[test]
