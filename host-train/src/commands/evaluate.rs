@@ -42,7 +42,7 @@ pub struct Args {
     /// Judge shifted images too: other exposures, sharpness, borders, and the grey levels of the other class
     #[arg(long)]
     shifts: bool,
-    /// Write each image's probability here, as CSV
+    /// Write each image's probability here, as CSV: what `site-study --scores` reads
     #[arg(long, value_name = "FILE")]
     predictions: Option<PathBuf>,
     /// Print JSON
@@ -189,12 +189,13 @@ fn select(dataset: &Dataset, selection: Option<Selection>) -> Result<Vec<Split>>
 }
 
 /// The first line of a file of predictions.
-const PREDICTIONS_HEAD: &str = "file,label,probability\n";
+const PREDICTIONS_HEAD: &str = "file,label,probability,patient\n";
 
 fn predictions(scores: &Scores) -> String {
     let mut text = String::from(PREDICTIONS_HEAD);
     for (item, p) in scores.items.iter().zip(&scores.probabilities) {
-        text.push_str(&format!("\"{}\",{},{p}\n", item.file.replace('"', "\"\""), item.label));
+        let [file, patient] = [&item.file, &item.patient].map(|text| text.replace('"', "\"\""));
+        text.push_str(&format!("\"{file}\",{},{p},\"{patient}\"\n", item.label));
     }
     text
 }
