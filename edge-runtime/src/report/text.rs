@@ -30,9 +30,12 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
         finding.image.origin.assumptions().iter().map(|a| format!("  Assumed      {a}\n")).collect();
     let warnings: Vec<String> = finding.warnings.iter().map(|w| format!("  Warning      {}\n", w.sentence())).collect();
     let fits = if finding.within_budget() { "within" } else { "OVER" };
+    // At a rare illness a site's probabilities are small: as many digits as tell the two apart.
+    let alike = |digits: usize| format!("{:.digits$}", finding.probability) == format!("{:.digits$}", point.threshold);
+    let digits = (3..8).find(|digits| !alike(*digits)).unwrap_or(3);
     format!(
-        "{file}\n  Finding      {}\n{}  Probability  {:.3}, {relation} the operating point {:.3} ({basis})\n{band}  \
-         Latency      {} = {total:.1} ms, {fits} the {:.0} ms budget of {board}\n{}  \
+        "{file}\n  Finding      {}\n{}  Probability  {:.digits$}, {relation} the operating point {:.digits$} \
+         ({basis})\n{band}  Latency      {} = {total:.1} ms, {fits} the {:.0} ms budget of {board}\n{}  \
          {STATEMENT}",
         finding.in_words(),
         warnings.concat(),
@@ -47,7 +50,7 @@ pub fn finding(file: &str, finding: &Finding, board: &str) -> String {
 #[cfg(test)]
 mod tests {
     use crate::finding::tests::example;
-    use crate::finding::{Answer, Finding, Warning};
+    use crate::finding::{Answer, Decision, Finding, Warning};
     use crate::site::SiteId;
 
     #[test]
@@ -64,6 +67,13 @@ mod tests {
         let at_site = super::finding("a.jpeg", &Finding { site: site(false), ..example(true) }, "This computer");
         assert!(at_site.contains("of site Kisumu: ") && at_site.contains("NOT CONFIRMED"), "{at_site}");
         let at_site = super::finding("a.jpeg", &Finding { site: site(true), ..example(true) }, "This computer");
+        let rare = Finding {
+            probability: 0.00031,
+            operating_point: Decision { threshold: 0.0003, ..example(true).operating_point },
+            ..example(true)
+        };
+        let rare = super::finding("a.jpeg", &rare, "This computer");
+        assert!(rare.contains("Probability  0.00031, at or above the operating point 0.00030"), "{rare}");
         assert!(at_site.contains(", confirmed on 784 radiographs there"), "{at_site}");
         assert!(text.contains("read 2.0 + decode 30.0 + infer 10.0 = 42.0 ms, within the 455 ms budget"), "{text}");
     }

@@ -1,5 +1,5 @@
-//! What a study said before its first run, kept in its folder, so that nobody chooses the figure after the results; and a
-//! lock, so that one program at a time works on it.
+//! What a study said before its first run, kept in its folder, so that nobody chooses the figure after the results; and
+//! a lock, so that one program at a time works on it.
 
 use super::figures::Criterion;
 use super::plan::Plan;
@@ -56,67 +56,70 @@ pub enum BegunError {
     },
 }
 
-/// A study that goes on; nobody else does while this is there.
+/// What somebody wants of a study's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To work on it, alone.
+    Work,
+    /// To look, whoever else is at work; nothing is written.
+    Look,
+}
+
+/// A study that goes on; nobody else works on it while this is there.
 pub struct Held {
-    _lock: File,
+    _lock: Option<File>,
     /// What was there when the study began and is not any more, a sentence each.
     pub remarks: Vec<String>,
 }
 
 /// Begins the study of `plan` in `folder`, which is there, or goes on with it.
-pub fn begin(plan: &Plan, folder: &Path) -> Result<Held, BegunError> {
-    let path = folder.join("lock");
-    let io = |path: &Path| {
-        let path = path.to_owned();
-        move |source| BegunError::Io { path: path.clone(), source }
+pub fn begin(plan: &Plan, folder: &Path, access: Access) -> Result<Held, BegunError> {
+    let lock = match access {
+        Access::Work => Some(lock(folder)?),
+        Access::Look => None,
     };
-    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io(&path))?;
-    lock.try_lock().map_err(|e| match e {
-        TryLockError::WouldBlock => BegunError::Busy(folder.to_owned()),
-        TryLockError::Error(source) => BegunError::Io { path: path.clone(), source },
-    })?;
     let mut begun = now(plan);
     let path = folder.join(FILE);
     let mut remarks = Vec::new();
     if let Some(old) = read(&path)? {
         refuse_another(folder, &old, &begun)?;
         remarks = gone(&old, &begun);
-        begun
-            .variants
-            .extend(old.variants.into_iter().filter(|name| !begun.variants.contains(name)).collect::<Vec<_>>());
-        begun.seeds.extend(old.seeds.into_iter().filter(|seed| !begun.seeds.contains(seed)).collect::<Vec<_>>());
+        let Begun { variants, seeds, .. } = old;
+        variants.into_iter().for_each(|name| add(&mut begun.variants, name));
+        seeds.into_iter().for_each(|seed| add(&mut begun.seeds, seed));
     }
-    let text = serde_json::to_string_pretty(&begun).expect("plain data serialises");
-    write_atomically(&path, text.as_bytes()).map_err(io(&path))?;
+    if access == Access::Work {
+        let text = serde_json::to_string_pretty(&begun).expect("plain data serialises");
+        write_atomically(&path, text.as_bytes()).map_err(|source| BegunError::Io { path, source })?;
+    }
     Ok(Held { _lock: lock, remarks })
 }
 
-/// As [`begin`], for who only looks: nothing is written, and others may be at work.
-pub fn look(plan: &Plan, folder: &Path) -> Result<Vec<String>, BegunError> {
-    let begun = now(plan);
-    match read(&folder.join(FILE))? {
-        None => Ok(vec![]),
-        Some(old) => {
-            refuse_another(folder, &old, &begun)?;
-            Ok(gone(&old, &begun))
-        }
+fn lock(folder: &Path) -> Result<File, BegunError> {
+    let path = folder.join("lock");
+    let io = |source| BegunError::Io { path: path.clone(), source };
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(BegunError::Busy(folder.to_owned())),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+fn add<T: PartialEq>(all: &mut Vec<T>, one: T) {
+    if !all.contains(&one) {
+        all.push(one);
     }
 }
 
 fn now(plan: &Plan) -> Begun {
+    let mut seeds = Vec::new();
+    plan.variants.iter().flat_map(|variant| &variant.runs).for_each(|run| add(&mut seeds, run.seed));
     Begun {
         choose: plan.choose,
         split_seed: plan.split_seed,
         variants: plan.variants.iter().map(|variant| variant.name.clone()).collect(),
-        seeds: plan.variants.iter().flat_map(|variant| &variant.runs).map(|run| run.seed).fold(
-            vec![],
-            |mut all, seed| {
-                if !all.contains(&seed) {
-                    all.push(seed);
-                }
-                all
-            },
-        ),
+        seeds,
     }
 }
 
@@ -167,19 +170,19 @@ mod tests {
     #[test]
     fn the_figure_is_not_chosen_after_the_results_and_what_is_dropped_is_said() {
         let dir = tempfile::tempdir().unwrap();
-        let first = begin(&plan("plain", &["a", "b"]), dir.path()).unwrap();
+        let first = begin(&plan("plain", &["a", "b"]), dir.path(), Access::Work).unwrap();
         assert!(first.remarks.is_empty());
-        let busy = begin(&plan("plain", &["a", "b"]), dir.path()).err().unwrap().to_string();
+        let busy = begin(&plan("plain", &["a", "b"]), dir.path(), Access::Work).err().unwrap().to_string();
         assert!(busy.contains("another program"), "{busy}");
-        assert!(look(&plan("plain", &["a", "b"]), dir.path()).unwrap().is_empty());
+        assert!(begin(&plan("plain", &["a", "b"]), dir.path(), Access::Look).unwrap().remarks.is_empty());
         drop(first);
-        let other = begin(&plan("worst-shift", &["a", "b"]), dir.path()).err().unwrap().to_string();
+        let other = begin(&plan("worst-shift", &["a", "b"]), dir.path(), Access::Work).err().unwrap().to_string();
         assert!(other.contains("began with choose = plain; with worst shift"), "{other}");
-        let more = begin(&plan("plain", &["a", "c"]), dir.path()).unwrap();
+        let more = begin(&plan("plain", &["a", "c"]), dir.path(), Access::Work).unwrap();
         assert_eq!(more.remarks, ["The study had the variants b before, which are left out now."]);
         drop(more);
         // What was dropped once stays known.
-        let again = begin(&plan("plain", &["a", "c"]), dir.path()).unwrap();
+        let again = begin(&plan("plain", &["a", "c"]), dir.path(), Access::Work).unwrap();
         assert_eq!(again.remarks.len(), 1);
     }
 }

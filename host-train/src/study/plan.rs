@@ -2,6 +2,7 @@
 
 use super::figures::Criterion;
 use crate::recipe::{RECIPES, Recipe};
+use crate::training::RunFolder;
 use serde::Deserialize;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -30,6 +31,14 @@ pub enum StudyError {
         line: usize,
         /// What the parser said.
         reason: String,
+    },
+    /// Something else is where a run is to go.
+    #[error("{folder} holds {by}: remove it, or give another --out")]
+    Occupied {
+        /// The folder.
+        folder: PathBuf,
+        /// What.
+        by: &'static str,
     },
     /// What it asks for makes no sense.
     #[error("{path}: {reason}")]
@@ -138,6 +147,21 @@ impl Plan {
         let variants: Vec<Variant> = file.variant.iter().map(variant).collect::<Result<_, StudyError>>()?;
         compare(&variants, file.choose).map_err(value)?;
         Ok(Plan { variants, name: file.name.clone(), choose: file.choose, split_seed: file.split_seed })
+    }
+
+    /// Refused if a folder of a run in `out` holds something else: better now than hours later.
+    pub fn check_folders(&self, out: &Path) -> Result<(), StudyError> {
+        for run in self.variants.iter().flat_map(|variant| &variant.runs) {
+            let folder = out.join(&run.folder);
+            let old = std::fs::read_to_string(folder.join("recipe.toml")).unwrap_or_default();
+            if old.is_empty() && RunFolder::is_occupied(&folder) {
+                return Err(StudyError::Occupied { folder, by: "files that no study made" });
+            }
+            if !old.is_empty() && old != run.text {
+                return Err(StudyError::Occupied { folder, by: "a run of another recipe" });
+            }
+        }
+        Ok(())
     }
 
     /// All runs: the first seed of every variant, then the second, so that a study that is stopped has something of
