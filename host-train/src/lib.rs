@@ -12,6 +12,7 @@ pub mod optimizer;
 pub mod phantom;
 pub mod recipe;
 pub mod report;
+pub mod site;
 pub mod study;
 pub mod trained;
 pub mod training;
