@@ -334,6 +334,14 @@ schedule = "cosine"
     }
 
     #[test]
+    fn every_shipped_study_loads() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("studies");
+        for entry in std::fs::read_dir(folder).unwrap() {
+            Plan::load(&entry.unwrap().path()).unwrap();
+        }
+    }
+
+    #[test]
     fn pupils_come_after_all_teachers() {
         let study =
             STUDY.replace("name = \"plain\"", "name = \"plain\"\nteachers = \"crops\"\nset.distillation.share = 0.5");

@@ -13,7 +13,7 @@ pub(crate) const NAME: &str = "list";
 
 const KNOWN: [&str; 7] = ["path", "label", "patient", "split", "age", "sex", "view"];
 
-/// What a list that [`write`] makes begins with.
+/// What a list that [`write()`] makes begins with.
 pub const HEAD: &str = "path,label,patient\n";
 
 /// A list of `items` of `dataset`, to be read as data again wherever it lies.

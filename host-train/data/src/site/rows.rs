@@ -117,7 +117,7 @@ pub enum ChooseError {
     },
 }
 
-/// Thresholds between the probabilities of `scored`, from high to low, at most [`MOST`].
+/// Thresholds between the probabilities of `scored`, from high to low, at most 400, evenly by rank.
 pub fn thresholds(scored: &Scored) -> Vec<f32> {
     let mut values: Vec<f32> = scored.probabilities.clone();
     values.sort_by(|a, b| b.total_cmp(a));
@@ -297,7 +297,7 @@ pub fn intercept(scored: &Scored, goal: Goal) -> Result<f32, ChooseError> {
     }
 }
 
-/// Probabilities around `threshold`, as far in logits to either side, that hold [`UNCERTAIN`] of the clinic's people;
+/// Probabilities around `threshold`, as far in logits to either side, that hold a tenth of the clinic's people;
 /// `None` where no error is among them.
 pub fn uncertain(scored: &Scored, threshold: f32, goal: Goal) -> Option<[f32; 2]> {
     let logit = |p: f32| {
