@@ -1,5 +1,5 @@
-//! A site study: where a model decides at a clinic, by the clinic's own radiographs (`docs/site-study.md`). The figures are
-//! of [`data::site`].
+//! A site study: where a model decides at a clinic, by the clinic's own radiographs (`docs/site-study.md`). The figures
+//! are of [`data::site`].
 
 mod sample;
 
