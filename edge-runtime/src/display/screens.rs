@@ -76,6 +76,8 @@ pub enum Screen<'a> {
     About {
         /// The model.
         model: &'a ModelId,
+        /// The site whose profile decides.
+        site: Option<&'a str>,
         /// The program's version.
         version: &'a str,
     },
@@ -250,7 +252,7 @@ impl<'a> Screen<'a> {
             Screen::Findings { rows, selected } => findings(rows, *selected),
             Screen::Menu { selected } => menu(*selected),
             Screen::Languages { selected } => languages(*selected),
-            Screen::About { model, version } => about(model, version),
+            Screen::About { model, site, version } => about(model, *site, version),
             Screen::SelfTest(checks) => self_test(checks),
             Screen::Problem(what) => problem(*what),
             Screen::Off => off(),
@@ -380,9 +382,6 @@ fn result<'a>(view: &ResultView<'a>) -> Page<'a> {
     blocks.push(latency(finding));
     let point = vec![format!("{:.0}", threshold * 100.0)];
     blocks.push(Block::optional(Content::Text(Key::OperatingPoint, point), Tone::Dim));
-    if let Some(site) = &finding.site {
-        blocks.push(Block::optional(Content::Ascii(site.name.clone()), Tone::Dim));
-    }
     Page {
         mark,
         headline,
@@ -505,15 +504,19 @@ fn languages(selected: Language) -> Page<'static> {
     Page { blocks, buttons: CHOICE, ..Page::new(Mark::Waiting, Key::Language, Tone::Plain) }
 }
 
-fn about(model: &ModelId, version: &str) -> Page<'static> {
+fn about(model: &ModelId, site: Option<&str>, version: &str) -> Page<'static> {
     let name: String = model.name.chars().take(20).collect();
-    let blocks = vec![
+    let mut blocks = vec![
         Block::text(Key::Statement, Tone::Plain),
         Block::needed(Content::Text(Key::Version, vec![figures_of(version)]), Tone::Plain),
         Block::needed(Content::Ascii(name), Tone::Dim),
         Block::needed(Content::Ascii(format!("{:.16}", model.digest)), Tone::Dim),
         Block::optional(Content::text(Key::Licence), Tone::Dim),
     ];
+    if let Some(site) = site {
+        let name: String = site.chars().take(20).collect();
+        blocks.insert(2, Block::needed(Content::Ascii(name), Tone::Plain));
+    }
     Page { blocks, buttons: [Some(Key::Back), None, None], ..Page::new(Mark::Waiting, Key::About, Tone::Plain) }
 }
 

@@ -132,7 +132,7 @@ pub fn run<D: Disk, M: Mounts>(
     state.starts(Step::LoadingModel);
     screen.show(&state)?;
     let model = load().inspect_err(|_| screen.ends_with(&mut state, Problem::ModelRefused))?;
-    state.has_model(ModelId::of(&model));
+    state.has_model(ModelId::of(&model), model.site.as_ref().map(|site| site.name.clone()));
     let in_work = folder.join(IN_WORK);
     findings.refuse_what_ended_the_last_run(&in_work, &mut state);
     state.is_ready();

@@ -101,6 +101,8 @@ pub struct State {
     past: VecDeque<Entry>,
     past_rows: Vec<Past>,
     model: Option<ModelId>,
+    /// The site whose profile decides.
+    site: Option<String>,
     checks: Vec<(Check, Option<bool>)>,
 }
 
@@ -122,6 +124,7 @@ impl State {
             past: VecDeque::new(),
             past_rows: vec![],
             model: None,
+            site: None,
             checks: vec![],
         }
     }
@@ -142,10 +145,11 @@ impl State {
         self.view = View::Starting(step);
     }
 
-    /// The model is loaded.
-    pub fn has_model(&mut self, model: ModelId) {
+    /// The model is loaded, and the profile of `site` decides, if there is one.
+    pub fn has_model(&mut self, model: ModelId, site: Option<String>) {
         self.revision += 1;
         self.model = Some(model);
+        self.site = site;
     }
 
     /// Starting is over.
@@ -441,7 +445,7 @@ impl State {
             View::Menu(selected) => Screen::Menu { selected },
             View::Languages(selected) => Screen::Languages { selected },
             View::About => match &self.model {
-                Some(model) => Screen::About { model, version: env!("CARGO_PKG_VERSION") },
+                Some(model) => Screen::About { model, site: self.site.as_deref(), version: env!("CARGO_PKG_VERSION") },
                 None => Screen::Problem(Problem::ModelRefused),
             },
             View::SelfTest => Screen::SelfTest(&self.checks),
