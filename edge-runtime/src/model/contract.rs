@@ -284,22 +284,23 @@ impl Contract {
 
     /// Probability of the positive label. `logits` holds [`Contract::logits`] values.
     pub fn probability(&self, logits: &[f32]) -> f32 {
-        with_intercept(self.model_probability(logits), self.calibration.intercept)
+        with_intercept(self.probability_at(logits, self.calibration.temperature), self.calibration.intercept)
     }
 
-    /// As [`Contract::probability`], without the intercept of a site.
-    fn model_probability(&self, logits: &[f32]) -> f32 {
-        let logits: Vec<f32> = logits.iter().map(|l| l / self.calibration.temperature).collect();
+    /// As [`Contract::probability`], at another temperature and without the intercept of a site.
+    pub fn probability_at(&self, logits: &[f32], temperature: f32) -> f32 {
+        let scaled = |i: usize| logits[i] / temperature;
         match self.activation {
             Activation::Sigmoid => {
-                let p = logistic(logits[0]);
+                let p = logistic(scaled(0));
                 if self.positive == 1 { p } else { 1.0 - p }
             }
-            Activation::Independent => logistic(logits[self.positive as usize]),
+            Activation::Independent => logistic(scaled(self.positive as usize)),
             Activation::Softmax | Activation::GroupedSoftmax => {
-                let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-                let sum: f32 = logits.iter().map(|l| (l - top).exp()).sum();
-                self.positives().map(|i| (logits[i] - top).exp()).sum::<f32>() / sum
+                let all = 0..logits.len();
+                let top = all.clone().map(scaled).fold(f32::NEG_INFINITY, f32::max);
+                let sum: f32 = all.map(|i| (scaled(i) - top).exp()).sum();
+                self.positives().map(|i| (scaled(i) - top).exp()).sum::<f32>() / sum
             }
         }
     }
@@ -308,8 +309,9 @@ impl Contract {
     pub fn positives(&self) -> impl Iterator<Item = usize> + '_ {
         let positive = self.positive as usize;
         let is_grouped = self.activation == Activation::GroupedSoftmax;
-        let group = label_group(&self.labels[positive]);
-        (0..self.labels.len()).filter(move |i| *i == positive || (is_grouped && label_group(&self.labels[*i]) == group))
+        let group = is_grouped.then(|| label_group(&self.labels[positive]));
+        (0..self.labels.len())
+            .filter(move |i| *i == positive || group.is_some_and(|group| label_group(&self.labels[*i]) == group))
     }
 
     /// The name of what is looked for.

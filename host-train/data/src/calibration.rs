@@ -9,6 +9,10 @@ use edge_runtime::model::contract::{Contract, OperatingPoint};
 
 /// Images below which the temperature stays 1.
 const FEWEST: usize = 100;
+/// Steps of the search for the temperature.
+const STEPS: usize = 24;
+/// The same where it is searched for a thousand times: within a fiftieth of the temperature.
+const COARSE_STEPS: usize = 10;
 /// The range of temperatures.
 const TEMPERATURES: [f32; 2] = [0.5, 5.0];
 /// Share of the images, those nearest to the operating point, that a reader has to decide.
@@ -69,7 +73,7 @@ impl Judged {
 /// the operating point.
 pub fn calibrate(contract: &mut Contract, answers: &Answers, rule: &OperatingPointRule, in_words: String) -> Judged {
     contract.calibration = Calibration { shifted: contract.calibration.shifted, ..Calibration::default() };
-    contract.calibration.temperature = temperature(contract, answers);
+    contract.calibration.temperature = temperature(contract, answers, STEPS);
     let probabilities = answers.probabilities(contract);
     let chosen = rule.choose(&probabilities, &answers.truths, answers.images, in_words);
     let own = chosen.point.threshold;
@@ -118,7 +122,7 @@ pub fn intervals(
             images: drawn.len(),
         };
         let mut contract = contract.clone();
-        contract.calibration.temperature = temperature(&contract, &sample);
+        contract.calibration.temperature = temperature(&contract, &sample, COARSE_STEPS);
         let threshold = rule.threshold(&sample.probabilities(&contract), &sample.truths, sample.images);
         [f64::from(contract.calibration.temperature), f64::from(threshold)]
     });
@@ -131,25 +135,24 @@ pub fn intervals(
 }
 
 /// The temperature with the least cross-entropy (Guo et al. 2017), both classes weighed alike, found by golden-section
-/// search over its logarithm.
-fn temperature(contract: &Contract, answers: &Answers) -> f32 {
+/// search over its logarithm in so many `steps`.
+fn temperature(contract: &Contract, answers: &Answers, steps: usize) -> f32 {
     let positives = answers.truths.iter().filter(|t| **t).count();
     let negatives = answers.truths.len() - positives;
     if answers.truths.len() < FEWEST || positives == 0 || negatives == 0 {
         return 1.0;
     }
     let loss = |log_temperature: f32| -> f64 {
-        let mut contract = contract.clone();
-        contract.calibration.temperature = log_temperature.exp();
+        let temperature = log_temperature.exp();
         let one = |(logits, truth): (&Vec<f32>, &bool)| {
-            let p = f64::from(contract.probability(logits)).clamp(1e-7, 1.0 - 1e-7);
+            let p = f64::from(contract.probability_at(logits, temperature)).clamp(1e-7, 1.0 - 1e-7);
             if *truth { -p.ln() / positives as f64 } else { -(1.0 - p).ln() / negatives as f64 }
         };
         answers.logits.iter().zip(&answers.truths).map(one).sum()
     };
     let [mut low, mut high] = TEMPERATURES.map(f32::ln);
     let golden = (5f32.sqrt() - 1.0) / 2.0;
-    for _ in 0..24 {
+    for _ in 0..steps {
         let left = high - golden * (high - low);
         let right = low + golden * (high - low);
         if loss(left) <= loss(right) {

@@ -42,8 +42,8 @@ pub(super) fn card(report: &Report) -> String {
     let remarks: String = report.remarks.iter().map(|remark| format!("- {remark}\n")).collect();
     format!(
         "# {name}\n\n{STATEMENT}\n\n\
-         ## Model\n\nInput {input}. Threshold {threshold:.4} ({rule}), temperature {temperature:.3}. The recipe, which \
-         says all else, is at the end.\n\n\
+         ## Model\n\nInput {input}. Threshold {threshold:.4} ({rule}), temperature {temperature:.3}.{spread} The \
+         recipe, which says all else, is at the end.\n\n\
          ## Data\n\nDigest `{digest}`, seed {seed}. Judged on {n} {split} images; no patient is on two sides of the \
          split.\n{remarks}\n\
          ## How it does\n\n| | here | 95 % (patients resampled) |\n| --- | --- | --- |\n{figures}\n\
@@ -57,6 +57,7 @@ pub(super) fn card(report: &Report) -> String {
         threshold = m.threshold,
         rule = report.rule,
         temperature = report.temperature,
+        spread = report.spread(),
         digest = report.data_digest,
         seed = report.seed,
         n = m.n,

@@ -23,6 +23,7 @@ use edge_runtime::image::{GreyPlane, Picture};
 use edge_runtime::model::contract::Contract;
 use edge_runtime::process::files::write_together;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -52,6 +53,9 @@ pub struct Report {
     pub rule: String,
     /// Divides the logits.
     pub temperature: f32,
+    /// What the model says of its own judgement: validation figures as they are and shifted, and the ends of the
+    /// intervals of threshold and temperature.
+    pub kept: BTreeMap<String, f64>,
     /// All metrics at the operating point.
     pub metrics: Metrics,
     /// Their 95 % intervals over patients.
@@ -190,6 +194,7 @@ impl Report {
             input: format!("{0}×{0} pixels, {1} channels", contract.input.size, contract.input.channels),
             rule: contract.operating_point.rule.clone(),
             temperature: contract.calibration.temperature,
+            kept: contract.provenance.metrics.clone(),
             metrics: Metrics::new(&probabilities, &truths, threshold),
             intervals: intervals(&probabilities, &truths, &patients, threshold, seed),
             classes: class_figures(labels, &confusion),
@@ -203,6 +208,31 @@ impl Report {
             remarks,
             examples: examples.into_iter().map(shown).collect(),
         }
+    }
+
+    /// How far the operating point is to be believed, in sentences; empty where the model does not say it.
+    fn spread(&self) -> String {
+        let value = |name: &str| self.kept.get(name).copied();
+        let range = |name: &str| Some((value(&format!("{name}_low"))?, value(&format!("{name}_high"))?));
+        let mut text = String::new();
+        if let (Some((low, high)), Some((coldest, hottest))) = (range("threshold"), range("temperature")) {
+            text += &format!(
+                " With other patients the threshold would lie between {low:.3} and {high:.3}, the temperature between \
+                 {coldest:.2} and {hottest:.2} (95 %)."
+            );
+        }
+        let shifted = value("shifted_sensitivity").zip(value("shifted_specificity"));
+        if let (Some((sensitivity, specificity)), Some(plain)) =
+            (shifted, value("val_sensitivity").zip(value("val_specificity")))
+        {
+            text += &format!(
+                " On the validation images as other machines would have made them sensitivity and specificity \
+                 are {sensitivity:.3} and {specificity:.3}, where they are {:.3} and {:.3} as they are: expect such a \
+                 change, and more, elsewhere.",
+                plain.0, plain.1
+            );
+        }
+        text
     }
 
     /// Writes `report.html`, `report.json` and `model-card.md` into `folder`, all or none.

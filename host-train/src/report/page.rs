@@ -76,7 +76,7 @@ fn summary(report: &Report) -> String {
     let remarks: String = report.remarks.iter().map(|r| format!("<li>{}</li>", escaped(r))).collect();
     let list = if remarks.is_empty() { String::new() } else { format!("<ul class=\"small\">{remarks}</ul>") };
     format!(
-        "<p>{} {} images; input {}. Threshold {:.4} ({}), temperature {:.3}. Seed {}, data {}…</p>{}\
+        "<p>{} {} images; input {}. Threshold {:.4} ({}), temperature {:.3}.{} Seed {}, data {}…</p>{}\
          <p class=\"small\">Intervals: 95 %, {} samples of patients; where nothing went wrong, samples cannot \
          tell how seldom it does.</p>{list}",
         m.n,
@@ -85,6 +85,7 @@ fn summary(report: &Report) -> String {
         m.threshold,
         escaped(&report.rule),
         report.temperature,
+        escaped(&report.spread()),
         report.seed,
         escaped(report.data_digest.get(..12).unwrap_or(&report.data_digest)),
         table(&columns, &rows),
