@@ -95,6 +95,16 @@ pub fn auroc_change(before: &[f32], after: &[f32], truths: &[bool], patients: &[
 
 /// What `judge` says of the images of each sample of patients; nothing of no patients.
 pub(crate) fn samples<T: Send>(patients: &[&str], seed: u64, judge: impl Fn(&[usize]) -> T + Sync) -> Vec<T> {
+    samples_of(SAMPLES, patients, seed, judge)
+}
+
+/// As [`samples`], so many.
+pub(crate) fn samples_of<T: Send>(
+    count: usize,
+    patients: &[&str],
+    seed: u64,
+    judge: impl Fn(&[usize]) -> T + Sync,
+) -> Vec<T> {
     let mut of_patient: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (i, patient) in patients.iter().enumerate() {
         of_patient.entry(patient).or_default().push(i);
@@ -110,14 +120,19 @@ pub(crate) fn samples<T: Send>(patients: &[&str], seed: u64, judge: impl Fn(&[us
             (0..people.len()).flat_map(|_| people[rng.random_range(0..people.len())].iter().copied()).collect();
         judge(&drawn)
     };
-    (0..SAMPLES).into_par_iter().map(sample).collect()
+    (0..count).into_par_iter().map(sample).collect()
 }
 
 /// The middle 95 % of `values`, if enough samples gave one.
-pub(crate) fn interval(mut values: Vec<f64>) -> Option<[f64; 2]> {
+fn interval(values: Vec<f64>) -> Option<[f64; 2]> {
+    interval_of(SAMPLES, values)
+}
+
+/// As [`interval`], of so many samples.
+pub(crate) fn interval_of(count: usize, mut values: Vec<f64>) -> Option<[f64; 2]> {
     values.sort_by(f64::total_cmp);
     let at = |share: f64| values[((share * values.len() as f64) as usize).min(values.len() - 1)];
-    (values.len() * 10 >= SAMPLES * 9).then(|| [at(0.025), at(0.975)])
+    (values.len() * 10 >= count * 9 && !values.is_empty()).then(|| [at(0.025), at(0.975)])
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! From what a model says of validation images to how far it can be believed: temperature, operating points, and the
 //! probabilities that a reader has to decide.
 
-use crate::bootstrap::{interval, samples};
+use crate::bootstrap::{interval_of, samples_of};
 use crate::metrics::Metrics;
 use crate::operating_point::OperatingPointRule;
 use edge_runtime::model::calibration::{Calibration, Profile};
@@ -17,6 +17,9 @@ const COARSE_STEPS: usize = 10;
 const TEMPERATURES: [f32; 2] = [0.5, 5.0];
 /// Share of the images, those nearest to the operating point, that a reader has to decide.
 pub const UNCERTAIN: f64 = 0.1;
+
+/// Samples of patients: fewer than elsewhere, since each is calibrated anew.
+const INTERVAL_SAMPLES: usize = 200;
 
 /// Seed of the samples of patients.
 const INTERVAL_SEED: u64 = 1;
@@ -114,7 +117,7 @@ pub fn intervals(
         return vec![];
     }
     let shifts = answers.truths.len() / answers.images;
-    let drawn = samples(patients, INTERVAL_SEED, |drawn| {
+    let drawn = samples_of(INTERVAL_SAMPLES, patients, INTERVAL_SEED, |drawn| {
         let all = || (0..shifts).flat_map(|shift| drawn.iter().map(move |i| shift * answers.images + i));
         let sample = Answers {
             logits: all().map(|i| answers.logits[i].clone()).collect(),
@@ -127,7 +130,7 @@ pub fn intervals(
         [f64::from(contract.calibration.temperature), f64::from(threshold)]
     });
     let of = |which: usize, name: &'static str| {
-        let range = interval(drawn.iter().map(|values| values[which]).collect());
+        let range = interval_of(INTERVAL_SAMPLES, drawn.iter().map(|values| values[which]).collect());
         let ends = range.map(|ends| ["low", "high"].into_iter().zip(ends));
         ends.into_iter().flatten().map(move |(end, value)| (format!("{prefix}{name}_{end}"), value))
     };
