@@ -517,6 +517,17 @@ fn a_site_study_decides_for_one_model_and_every_report_says_so() {
     let contradicted = run("host-train", &[&study[..], &["--confirm-scores", "second.csv"]].concat(), at);
     assert_eq!(contradicted.code, Some(1), "{}", contradicted.stdout);
     assert!(contradicted.stdout.contains("CONTRADICTED") && !at.join("site/site.toml").exists());
+    // As many of the ill are caught, and more of the others called ill.
+    scores(&at.join("second.csv"), 300, 200, 1000);
+    let alarms = std::fs::read_to_string(at.join("second.csv")).unwrap();
+    let alarm = |line: &str| match line.split(',').collect::<Vec<_>>()[..] {
+        [patient, probability, "0"] if probability != "probability" => format!("{patient},0.9{},0", &probability[2..]),
+        _ => line.to_owned(),
+    };
+    let alarms: Vec<String> = alarms.lines().map(alarm).collect();
+    std::fs::write(at.join("second.csv"), alarms.join("\n") + "\n").unwrap();
+    let contradicted = run("host-train", &[&study[..], &["--confirm-scores", "second.csv"]].concat(), at);
+    assert!(contradicted.stdout.contains("the specificity is 0.000"), "{}", contradicted.stdout);
     let same = run("host-train", &[&study[..], &["--confirm-scores", "first.csv"]].concat(), at);
     assert!(same.stderr.contains("400 people are in both samples"), "{}", same.stderr);
     scores(&at.join("first.csv"), 15, 200, 0);

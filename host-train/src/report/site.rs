@@ -83,6 +83,12 @@ impl Confirmation {
                 "Not confirmed: on the second sample the sensitivity is {shown}; whether it is at least {goal}, so few \
                  radiographs cannot say. The profile says that it is not confirmed."
             ),
+            // The specificity contradicts where the sensitivity does not.
+            Verdict::Contradicted if self.row.sensitivity.ci95[1] >= goal => format!(
+                "CONTRADICTED: on the second sample the specificity is {}, surely less than on the first. No profile \
+                 was written: find out how the samples differ.",
+                interval(&self.row.specificity, 3)
+            ),
             Verdict::Contradicted => format!(
                 "CONTRADICTED: on the second sample the sensitivity is {shown}, below {goal}. No profile was written: \
                  find out how the samples differ."
